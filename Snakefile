@@ -1,0 +1,44 @@
+# Spikebench: train every method under every sweep, gather the rows, judge the claims, draw, track, report.
+#
+#   snakemake                               the default preset, with profiles/default/profile.yaml
+#   snakemake -n                            what would run
+#   snakemake --config preset=smoke         another preset
+#   snakemake results/default/figures/accuracy-vs-severity.pdf      one figure
+#
+# Rules hold no logic: each names inputs, outputs and resources and calls the `spikebench` command.
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+
+
+localrules:
+    all,
+    gather,
+    claims,
+    track,
+    report,
+
+
+rule all:
+    """The replication of the preset: report, figures, claims and the MLflow database."""
+    input:
+        RESULTS.report,
+        RESULTS.tracking,
+
+
+include: "workflow/rules/train.smk"
+include: "workflow/rules/results.smk"
+
+
+onstart:
+    hold_the_project(ROOT)

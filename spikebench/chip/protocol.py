@@ -1,0 +1,108 @@
+"""What a method may do with a device, simulated or real."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+
+from spikebench.chip.faults import Device
+from spikebench.networks import Network
+
+
+class Observation(NamedTuple):
+    """What a method sees of one time step.
+
+    Attributes:
+        spikes: one [B, N, neurons] a layer.
+        potentials: likewise, of V before the reset; None where the device does not show them.
+    """
+
+    spikes: tuple[torch.Tensor, ...]
+    potentials: tuple[torch.Tensor, ...] | None
+
+
+class Session(Protocol):
+    """One presentation of a batch, step by step, for methods that learn at every time step."""
+
+    def advance(self, inputs: torch.Tensor, clamp: torch.Tensor | None = None) -> Observation:
+        """One time step.
+
+        Args:
+            inputs: [B, N, I].
+            clamp: output spikes [B, N, O] that replace the device's own (teacher forcing).
+        """
+        ...
+
+    def program(self, parameters: torch.Tensor) -> None:
+        """New weights [B, P] from the next step on; neuron states stay."""
+        ...
+
+
+@dataclass
+class Meter:
+    """What was done with the devices, each [B]: the currency in which training is paid.
+
+    Attributes:
+        presentations: samples shown.
+        spikes: of all neurons.
+        synaptic_operations: spikes (and always-on lines, and binary inputs) times their fan-out.
+        input_operations: real-valued inputs times their fan-out; multiply-accumulates rather than additions.
+    """
+
+    presentations: torch.Tensor
+    spikes: torch.Tensor
+    synaptic_operations: torch.Tensor
+    input_operations: torch.Tensor
+
+    @classmethod
+    def zero(cls, devices: int) -> Meter:
+        """A meter that has counted nothing."""
+        return cls(*(torch.zeros(devices, dtype=torch.float64) for _ in range(4)))
+
+
+class Chip(Protocol):
+    """B devices that run one network each; every tensor has the devices as its first axis.
+
+    ``inputs`` are given as ``data.Batch`` gives them: [R, N, T, I] with ``index`` [B] saying which each device sees.
+    """
+
+    network: Network
+    meter: Meter
+
+    @property
+    def devices(self) -> int:
+        """B."""
+        ...
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same weights and inputs always give the same spikes (no fault is drawn anew at each use)."""
+        ...
+
+    def evaluate(self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Output spike counts [B, C, N, O] of C candidate parameter sets a device, [B, C, P]."""
+        ...
+
+    def run(self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor) -> list[torch.Tensor]:
+        """All spikes, one [B, N, T, neurons] a layer, of parameters [B, P]."""
+        ...
+
+    def session(self, parameters: torch.Tensor, samples: int) -> Session:
+        """Begin a presentation of ``samples`` examples with parameters [B, P]; all states are zero."""
+        ...
+
+    def repeat(self, times: int) -> Chip:
+        """The same devices for ``times`` as many cells, cell-major, with a meter of their own."""
+        ...
+
+    @property
+    def nominal(self) -> Device:
+        """The ideal device as everybody knows it from the data sheet."""
+        ...
+
+    @property
+    def knowledge(self) -> Device:
+        """The device's true deviations: for the ``oracle`` training mode alone."""
+        ...

@@ -1,0 +1,319 @@
+"""The scoreboard: each claim of ``config/claims.yaml`` put to its one primary test on the gathered rows.
+
+Differences are improvements, positive when the treatment is better, whether the metric is to be high or low, and in the
+unit of the published value. Rows are paired by repetition, in which all arms meet the same split and the same chip.
+The first rule that holds gives the verdict. For both kinds of test:
+
+- *not testable*: rows are missing or ambiguous, or the floor is not reached, so that the test would mean nothing.
+
+``paired-difference``, with the verdict of ``statistics.paired_difference`` at 5 %:
+
+- *undecided*: that is undecided, which it always is below 6 pairs;
+- *not reproduced*: it is equivalent or worse;
+- *reproduced*: it is better, and the published value lies in the 95 % prediction interval of one run or within the
+  tolerance written in the claim;
+- *consistent*: it is better, by another size, or the published size is unknown.
+
+``size-ratio``, with the 95 % interval [low, high] of ``statistics.size_ratio`` and the published value as a lower bound
+(where it is unknown, nothing is *reproduced*, and 1 stands in its place in *not reproduced*):
+
+- *not testable*: neither arm reaches the target on average, so that there is no ratio;
+- *undecided*: fewer than 6 repetitions;
+- *reproduced*: low is at least the published value;
+- *consistent*: low is above 1, so that less data is needed (all but a few resamples reached the target with it);
+- *not reproduced*: low is at most 1, which shows no advantage, and high at most the published value, which is refuted;
+- *undecided*: else, as the interval holds both 1 and more than the published value.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from spikebench.config import read_yaml, validate
+from spikebench.errors import UserError
+from spikebench.paths import replacing
+from spikebench.statistics import PairedResult, SizeRatio, detectable_difference, paired_difference, size_ratio
+
+#: One entry of ``config/claims.yaml``, as its schema describes it.
+Claim = Mapping[str, Any]
+Outcome = Literal["reproduced", "consistent", "not reproduced", "undecided", "not testable"]
+
+#: Axes in which both arms must agree, unless an arm or a sweep sets them, and axes in which an arm's own rows must.
+SHARED = ("dataset", "data_kind", "data_settings", "network", "fault", "severity", "training_size")
+OWN = ("method", "mode", "variant", "settings")
+
+#: Five repetitions can never reach p < 0.05 in a two-sided sign-flip test, so fewer than six decide nothing.
+FEWEST = 6
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line of the scoreboard: the verdict on a claim, what was measured, and the conclusion from it, both in words.
+
+    ``numbers`` (in the published unit) holds estimate, low, high, n and all that the test gave; empty without rows.
+    """
+
+    claim: Claim
+    verdict: Outcome
+    conclusion: str
+    measured: str = ""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def primary_test(self) -> str:
+        """What is compared, and where, for people."""
+        test = self.claim["test"]
+        aim = (
+            f"the training size that reaches {test['target']:g} {test['metric']}"
+            if "target" in test
+            else test["metric"]
+        )
+        arms = f"{test['treatment']['label']} against {test['reference']['label']}"
+        return f"{test['kind']} in {aim}, {arms}, {test['experiment']} at {_listed(test['select'])}"
+
+    @property
+    def explanation(self) -> str:
+        """One sentence with the numbers, the conclusion, the published figure and the primary test."""
+        told = ", ".join(part for part in (self.measured, self.conclusion) if part)
+        said = "published: {text} ({source})".format(**self.claim["published"])
+        return f"{self.verdict.capitalize()}: {told}; {said}; primary test: {self.primary_test}."
+
+    def entry(self) -> dict[str, Any]:
+        """The entry of the scoreboard file; None stands for what is undefined or without bound."""
+        numbers = {name: _json_number(value) for name, value in self.numbers.items()}
+        return {
+            **self.claim,
+            "verdict": self.verdict,
+            "explanation": self.explanation,
+            "primary_test": self.primary_test,
+            "unit": self.claim["published"]["unit"],
+            **{name: numbers.get(name) for name in ("estimate", "low", "high", "margin", "n")},
+            "numbers": numbers,
+        }
+
+
+class _Untestable(Exception):
+    """Why these rows cannot decide the claim."""
+
+
+def load(root: Path) -> list[Claim]:
+    """The claims of ``config/claims.yaml`` below ``root``.
+
+    Raises:
+        UserError: the file breaks its schema, or an id is given twice.
+    """
+    file = "config/claims.yaml"
+    document = read_yaml(root / file, root)
+    validate(document, "claims", file)
+    claims: list[Claim] = document["claims"]
+    ids = [claim["id"] for claim in claims]
+    if repeated := [i for i in ids if ids.count(i) > 1]:
+        raise UserError(f"{file}: claims: the id {repeated[0]} is given twice; every claim needs its own")
+    return claims
+
+
+def evaluate(claims: Iterable[Claim], rows: pd.DataFrame) -> list[Verdict]:
+    """Put every claim to its test on ``rows``, the gathered table of one preset."""
+    return [_evaluate(claim, rows) for claim in claims]
+
+
+def write(verdicts: Iterable[Verdict], path: Path) -> None:
+    """Write the scoreboard, a JSON list with one entry a claim."""
+    text = json.dumps([verdict.entry() for verdict in verdicts], indent=2, ensure_ascii=False, allow_nan=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _evaluate(claim: Claim, rows: pd.DataFrame) -> Verdict:
+    verdict = Verdict(claim, "not testable", "")
+    test = _paired_difference if claim["test"]["kind"] == "paired-difference" else _size_ratio
+    try:
+        verdict = test(claim, rows)
+        _check_floor(claim, rows)
+    except _Untestable as reason:
+        return replace(verdict, verdict="not testable", conclusion=str(reason))
+    return verdict
+
+
+def _paired_difference(claim: Claim, rows: pd.DataFrame) -> Verdict:
+    test, published = claim["test"], claim["published"]
+    metric, unit, scale = test["metric"], published["unit"], 100 if published["unit"] == "points" else 1
+    arms = [arm.set_index("repetition") for arm in _arms(test, rows)]
+    pairs = pd.concat([_usable(arm, metric)[metric] for arm in arms], axis=1, join="inner")
+    lost = len(arms[0].index.union(arms[1].index)) - len(pairs)
+    if pairs.empty:
+        raise _Untestable(f"none of {lost} repetitions has a result of both arms")
+    treatment, reference = pairs.to_numpy(dtype=float).T * scale
+    result = paired_difference(_sign(test) * treatment, _sign(test) * reference, claim["margin"] * scale)
+    measured = (
+        f"the gain in {metric} of {test['treatment']['label']} over {test['reference']['label']} is {result.mean:+.3g} "
+        f"{unit} ({treatment.mean():.3g} against {reference.mean():.3g} at {arms[0]['training_size'].iloc[0]} training "
+        f"samples, n = {result.n} pairs{_without(lost)}, 95% interval {_range(result.low, result.high)}, margin "
+        f"{result.margin:.3g})"
+    )
+    numbers = asdict(result) | {
+        "estimate": result.mean,
+        "treatment_mean": float(treatment.mean()),
+        "reference_mean": float(reference.mean()),
+        "detectable_difference": detectable_difference(result.sd, result.n),
+        "lost": lost,
+    }
+    return Verdict(claim, *_judge_difference(result, published, _remedy(rows)), measured, numbers)
+
+
+def _judge_difference(result: PairedResult, published: Mapping[str, Any], remedy: str) -> tuple[Outcome, str]:
+    """Verdict and conclusion of a paired difference, by the rules at the top of this file."""
+    value, test = published["value"], f"paired t p = {result.p_two_sided:.2g}"
+    if result.n < FEWEST:
+        return "undecided", f"and so few pairs can at best reach p = {result.attainable:.2g}: {remedy}"
+    if result.verdict == "undecided":
+        needed = f"{detectable_difference(result.sd, result.n):.3g} {published['unit']}"
+        return "undecided", f"and only {needed} would be found four times in five ({test}): {remedy}"
+    if result.verdict == "equivalent":
+        return "not reproduced", f"which is equivalent within the margin (TOST p = {result.tost_p:.2g})"
+    if result.verdict == "worse":
+        return "not reproduced", f"which is worse ({test})"
+    if value == "unknown":
+        return "consistent", f"which is better ({test}), and by how much it should be is unknown"
+    prediction = f"the 95% prediction interval of one run, {_range(result.prediction_low, result.prediction_high)}"
+    if result.prediction_low <= value <= result.prediction_high:
+        return "reproduced", f"which is better ({test}), and the published {value:g} lies in {prediction}"
+    if abs(result.mean - value) <= published.get("tolerance", 0):
+        return (
+            "reproduced",
+            f"which is better ({test}), and within {published['tolerance']:g} of the published {value:g}",
+        )
+    return "consistent", f"which is better ({test}), but the published {value:g} lies outside {prediction}"
+
+
+def _size_ratio(claim: Claim, rows: pd.DataFrame) -> Verdict:
+    test, metric = claim["test"], claim["test"]["metric"]
+    arms = _arms(test, rows, swept=("training_size",))
+    sizes = sorted({int(size) for arm in arms for size in arm["training_size"]})
+    tables = [_usable(arm, metric).pivot(index="repetition", columns="training_size", values=metric) for arm in arms]
+    complete = pd.concat([table.reindex(columns=sizes) for table in tables], axis=1).dropna()
+    lost = len({*arms[0]["repetition"], *arms[1]["repetition"]}) - len(complete)
+    if complete.empty:
+        raise _Untestable(f"none of {lost} repetitions has a result of both arms at all training sizes {sizes}")
+    values = _sign(test) * complete.to_numpy(dtype=float)
+    treatment, reference = values[:, : len(sizes)], values[:, len(sizes) :]
+    result = size_ratio(reference, treatment, sizes, _sign(test) * test["target"], seed=0)
+    got_treatment, got_reference = result.size_treatment is not None, result.size_reference is not None
+    bound = "" if got_treatment == got_reference else "at least " if got_treatment else "at most "
+    narrow = ", too narrow below ten repetitions" if result.n < 10 else ""
+    measured = (
+        f"on average {metric} {test['target']:g} is reached by {test['treatment']['label']} "
+        f"{_at(result.size_treatment, sizes)} and by {test['reference']['label']} {_at(result.size_reference, sizes)} "
+        f"training samples, ratio {bound}{_number(result.ratio)} (n = {result.n} repetitions{_without(lost)}, "
+        f"95% interval {_range(result.low, result.high)}{narrow}, "
+        f"reached in {result.fraction_treatment:.0%} and {result.fraction_reference:.0%} of the resamples)"
+    )
+    numbers = asdict(result) | {"estimate": result.ratio, "target": test["target"], "lost": lost}
+    return Verdict(claim, *_judge_ratio(result, claim["published"]["value"], _remedy(rows)), measured, numbers)
+
+
+def _judge_ratio(result: SizeRatio, published: float | Literal["unknown"], remedy: str) -> tuple[Outcome, str]:
+    """Verdict and conclusion of a size ratio, by the rules at the top of this file."""
+    if result.size_reference is None and result.size_treatment is None:
+        return "not testable", "and where neither arm reaches the target there is no ratio"
+    if result.n < FEWEST:
+        return "undecided", f"and fewer than {FEWEST} repetitions decide nothing: {remedy}"
+    if published != "unknown" and result.low >= published:
+        return "reproduced", f"and the whole interval is at least the published {published:g}"
+    if result.low > 1:
+        return "consistent", f"and the interval shows that less data is needed, the published ratio being {published}"
+    claimed = 1.0 if published == "unknown" else published
+    if result.high <= claimed:
+        return "not reproduced", f"and the interval shows no advantage and nothing above {claimed:g}"
+    return "undecided", f"and the interval holds both no advantage and more than {claimed:g}: {remedy}"
+
+
+def _check_floor(claim: Claim, rows: pd.DataFrame) -> None:
+    floor, test = claim["floor"], claim["test"]
+    chosen = _selected(rows, test["experiment"], floor["arm"], {**test["select"], **floor["select"]})
+    values = _usable(chosen, floor["metric"])[floor["metric"]]
+    if values.empty or values.mean() < floor["minimum"] - 1e-12:  # a mean of k/n may round to a hair below
+        raise _Untestable(
+            f"but the floor is not reached: {floor['metric']} of {floor['arm']['label']} at {_listed(floor['select'])} "
+            f"is {_number(values.mean())} on average (n = {len(values)}), and {floor['minimum']:g} is asked"
+        )
+
+
+def _arms(
+    test: Mapping[str, Any], rows: pd.DataFrame, swept: tuple[str, ...] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of treatment and reference, of every status."""
+    treatment, reference = (
+        _selected(rows, test["experiment"], test[role], test["select"], swept) for role in ("treatment", "reference")
+    )
+    for axis in SHARED:
+        free = axis in swept or axis in test["treatment"]["axes"] or axis in test["reference"]["axes"]
+        found = (treatment[axis].iloc[0], reference[axis].iloc[0])
+        if not free and found[0] != found[1]:
+            raise _Untestable(
+                f"the arms differ in {axis} ({found[0]} against {found[1]}); name it in the claim's select"
+            )
+    return treatment, reference
+
+
+def _selected(
+    rows: pd.DataFrame, experiment: str, arm: Mapping[str, Any], select: Mapping[str, Any], swept: tuple[str, ...] = ()
+) -> pd.DataFrame:
+    """The rows of one arm, of every status, at one value of every axis but the repetition and the ``swept``."""
+    wanted = {**select, **arm["axes"]}
+    chosen = rows[rows["experiment"] == experiment]
+    for axis in sorted(wanted, key=lambda axis: wanted[axis] == "max"):  # last, the largest of what the others leave
+        chosen = chosen[chosen[axis] == (chosen[axis].max() if wanted[axis] == "max" else wanted[axis])]
+    if chosen.empty:
+        raise _Untestable(f"there are no rows of {arm['label']} at {_listed(wanted)}")
+    for axis in (*SHARED, *OWN):
+        if axis not in swept and chosen[axis].nunique() > 1:
+            raise _Untestable(f"the rows of {arm['label']} differ in {axis}; name it in the claim's select")
+    return chosen
+
+
+def _usable(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    return rows[(rows["status"] == "ok") & rows[metric].notna()]
+
+
+def _sign(test: Mapping[str, Any]) -> int:
+    """What makes high values of the metric the better ones."""
+    return 1 if test["better"] == "higher" else -1
+
+
+def _remedy(rows: pd.DataFrame) -> str:
+    """What would decide an undecided claim."""
+    large = rows["preset"].isin(["full", "paper"]).any()
+    return "more repetitions are needed than this preset has" if large else "run `make full`"
+
+
+def _listed(axes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{axis} {value}" for axis, value in axes.items())
+
+
+def _number(value: float) -> str:
+    return "no bound" if math.isinf(value) else "undefined" if math.isnan(value) else f"{value:.3g}"
+
+
+def _range(low: float, high: float) -> str:
+    return "undefined" if math.isnan(low) else f"{_number(low)} to {_number(high)}"
+
+
+def _at(size: int | None, sizes: list[int]) -> str:
+    return f"at none of {sizes}" if size is None else f"at {size}"
+
+
+def _without(lost: int) -> str:
+    return f", {lost} more lack a result" if lost else ""
+
+
+def _json_number(value: Any) -> Any:
+    """None for a float that JSON cannot hold."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,175 @@
+"""The ``spikebench`` command: what the workflow's rules call. Each subcommand is a thin shell around one function."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from spikebench import config as configuration
+from spikebench.config import Config
+from spikebench.errors import UserError
+from spikebench.paths import Results, project_root, replacing
+from spikebench.sweep import make_plan
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a subcommand; a user's mistake is one sentence and exit status 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        # The workflow hands its configuration to its jobs by the environment (snakefile.plan_or_exit).
+        overrides = json.loads(os.environ.get("SPIKEBENCH_CONFIG", "{}"))
+        overrides |= {"preset": options.preset} if options.preset else {}
+        config = configuration.load(project_root(), overrides)
+        options.run(config, options)
+    except UserError as error:
+        sys.exit(f"spikebench: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="spikebench", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    for name, run in (
+        ("plan", _plan), ("train", _train), ("gather", _gather), ("claims", _claims), ("figures", _figures),
+        ("track", _track), ("report", _report), ("all-from-rows", _all_from_rows), ("ui", _ui), ("where", _where),
+    ):  # fmt: skip
+        command = commands.add_parser(name, help=(run.__doc__ or "").splitlines()[0])
+        command.set_defaults(run=run)
+        command.add_argument("--preset", help="a file of config/presets/ (default: config/config.yaml's)")
+        if run is _train:
+            command.add_argument("--job", required=True)
+            command.add_argument("--digest", help="what the job was when it was planned; it must still be that")
+            command.add_argument("--retry-token", default="none", help="recorded in the job's manifest")
+            command.add_argument("--log", type=Path, help="a file for what the job says beside the terminal")
+        if run is _figures:
+            command.add_argument("--experiment", required=True)
+        if run is _ui:
+            command.add_argument("--port", type=int, default=5000)
+    return parser
+
+
+def _plan(config: Config, options: argparse.Namespace) -> None:
+    """Print the jobs of the preset with their shards, cells and forecast seconds."""
+    plan = make_plan(config)
+    for job in plan.jobs.values():
+        print(f"{job.name}: {len(job.shards)} shards, {sum(map(len, job.shards.values()))} cells, {job.seconds:.0f} s")
+    print(f"preset {config.name}: {len(plan.jobs)} jobs, {len(plan.planned)} cells")
+
+
+def _train(config: Config, options: argparse.Namespace) -> None:
+    """Train one job's shards (what the Snakemake rule `train` calls)."""
+    from spikebench.supervisor import die_with_parent, run_job
+
+    plan = make_plan(config)
+    if options.job not in plan.jobs:
+        raise UserError(f"--job: found {options.job!r}, allowed: {', '.join(plan.jobs)}")
+    job = plan.jobs[options.job]
+    if options.digest not in (None, job.digest):
+        raise UserError(f"the plan of {job.name} changed while the workflow was running: start `snakemake` again")
+    die_with_parent()
+    run_job(job, config, options.retry_token, options.log)
+
+
+def _gather(config: Config, options: argparse.Namespace) -> None:
+    """Gather the shards that exist into one table."""
+    from spikebench.gather import gather
+
+    print(gather(make_plan(config)))
+
+
+def _tables(results: Results) -> tuple[Any, Any]:
+    import pandas as pd
+
+    if not results.rows.exists():
+        raise UserError(f"results/{results.preset}/rows.parquet does not exist: run `make report` or `snakemake` first")
+    return pd.read_parquet(results.rows), pd.read_parquet(results.traces)
+
+
+def _claims(config: Config, options: argparse.Namespace) -> None:
+    """Judge the claims of config/claims.yaml by their primary tests."""
+    from spikebench import claims
+
+    results = Results(config.name, config.root)
+    verdicts = claims.evaluate(claims.load(config.root), _tables(results)[0])
+    claims.write(verdicts, results.claims)
+    for verdict in verdicts:
+        print(f"{verdict.claim['id']}: {verdict.explanation}")
+
+
+def _figures(config: Config, options: argparse.Namespace) -> None:
+    """Draw the figures of one experiment from the gathered rows."""
+    from spikebench.figures import draw
+
+    results = Results(config.name, config.root)
+    rows, traces = _tables(results)
+    claims = configuration.read_yaml(config.root / "config" / "claims.yaml", config.root)["claims"]
+    known = {experiment["name"]: experiment["figures"] for experiment in config.experiments}
+    if options.experiment not in known:
+        raise UserError(f"--experiment: found {options.experiment!r}, allowed: {', '.join(known)}")
+    for name in known[options.experiment]:
+        draw(name, rows, traces, config.name, results.figures, claims)
+
+
+def _track(config: Config, options: argparse.Namespace) -> None:
+    """Make MLflow's database say what the rows say."""
+    from spikebench.tracking import synchronise
+
+    results = Results(config.name, config.root)
+    rows, traces = _tables(results)
+    summary = synchronise(rows, traces, results.figures, results.database, results.artifacts, config.name)
+    with replacing(results.tracking) as temporary:
+        temporary.write_text(json.dumps(vars(summary), indent=1) + "\n")
+    print(f"MLflow: {summary}")
+
+
+def _report(config: Config, options: argparse.Namespace) -> None:
+    """Build the self-contained page from rows, claims and figures."""
+    import pandas as pd
+
+    from spikebench import report
+    from spikebench.provenance import describe
+
+    results = Results(config.name, config.root)
+    rows, traces = _tables(results)
+    verdicts = json.loads(results.claims.read_text())
+    provenance = describe(config, rows)
+    coverage = pd.read_csv(results.coverage)
+    report.build(rows, traces, verdicts, results.figures, coverage, provenance, config.name, results.report)
+    if config.name != "smoke":
+        report.write_pointer(config.root / "results", config.name)
+
+
+def _all_from_rows(config: Config, options: argparse.Namespace) -> None:
+    """Everything after training, from whatever rows exist (`make report`)."""
+    _gather(config, options)
+    _claims(config, options)
+    for experiment in config.experiments:
+        options.experiment = experiment["name"]
+        _figures(config, options)
+    _track(config, options)
+    _report(config, options)
+    _where(config, options)
+
+
+def _ui(config: Config, options: argparse.Namespace) -> None:
+    """Serve the MLflow UI on 127.0.0.1."""
+    from spikebench.mlflow_ui import serve
+
+    serve(Results(config.name, config.root).database, options.port)
+
+
+def _where(config: Config, options: argparse.Namespace) -> None:
+    """Say where the report is and how to open MLflow."""
+    page = Results(config.name, config.root).report.relative_to(config.root)
+    print(f"Report: {page} | MLflow: `make ui`" if (config.root / page).exists() else f"{page} is not built yet")
+
+
+if __name__ == "__main__":
+    main()
+
+

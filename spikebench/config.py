@@ -1,0 +1,154 @@
+"""Read and validate ``config/``: every mistake dies here, in one sentence, before any job starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from spikebench import plugins
+from spikebench.errors import UserError
+
+SCHEMAS = Path(__file__).parents[1] / "workflow" / "schemas"
+
+
+def _describe(error: jsonschema.ValidationError, file: str) -> str:
+    key = ".".join(str(part) for part in error.absolute_path) or "(top level)"
+    found = json.dumps(error.instance)
+    match error.validator:
+        case "additionalProperties":
+            allowed = sorted(error.schema.get("properties", {}))
+            wrong = sorted(set(error.instance) - set(allowed))
+            return f"{file}: {key}: unknown key {', '.join(map(repr, wrong))}; allowed: {', '.join(allowed)}"
+        case "required":
+            missing = [name for name in error.validator_value if name not in error.instance]
+            return f"{file}: {key}: the key {', '.join(map(repr, missing))} is missing"
+        case "enum":
+            return f"{file}: {key}: found {found}, allowed: {', '.join(map(str, error.validator_value))}"
+        case "type":
+            return f"{file}: {key}: found {found}, allowed: a value of type {error.validator_value}"
+        case "minimum":
+            return f"{file}: {key}: found {found}, allowed: a number of at least {error.validator_value}"
+        case "maximum":
+            return f"{file}: {key}: found {found}, allowed: a number of at most {error.validator_value}"
+        case _:
+            return f"{file}: {key}: found {found}, allowed: {error.validator} {json.dumps(error.validator_value)}"
+
+
+def validate(document: Any, schema: str, file: str) -> None:
+    """Check a document against ``workflow/schemas/<schema>.schema.json``.
+
+    Raises:
+        UserError: one sentence with the file, the key, what was found and what is allowed.
+    """
+    checker = jsonschema.Draft202012Validator(json.loads((SCHEMAS / f"{schema}.schema.json").read_text()))
+    error = jsonschema.exceptions.best_match(checker.iter_errors(document))
+    if error is not None:
+        raise UserError(_describe(error, file))
+
+
+def read_yaml(path: Path, root: Path) -> Any:
+    """Parse a YAML file.
+
+    Raises:
+        UserError: the file is missing or is not YAML; the message names file and line.
+    """
+    name = path.relative_to(root).as_posix()
+    try:
+        return yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+        raise UserError(f"{name} does not exist; known in {path.parent.name}: {known}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise UserError(f"{name}{line}: not valid YAML: {getattr(error, 'problem', error)}") from None
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration, valid; mappings as they stand in the files."""
+
+    root: Path
+    main: Mapping[str, Any]
+    preset: Mapping[str, Any]
+    experiments: tuple[Mapping[str, Any], ...]
+
+    @property
+    def name(self) -> str:
+        """The preset's name."""
+        return str(self.preset["name"])
+
+    @property
+    def faults(self) -> Mapping[str, Mapping[str, float]]:
+        """Fault families: name to coefficients at severity 1."""
+        faults: Mapping[str, Mapping[str, float]] = self.main["faults"]
+        return faults
+
+    def method_settings(self, method: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """What is handed to a method's ``Settings``: the preset's values under the sweep's own."""
+        return {**self.preset.get("settings", {}).get(method, {}), **overrides}
+
+
+def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read ``config/config.yaml``, the preset it names and its experiments; ``overrides`` come from ``--config``.
+
+    Raises:
+        UserError: anything wrong, in one sentence.
+    """
+    folder = root / "config"
+    main = read_yaml(folder / "config.yaml", root)
+    main = {**main, **(overrides or {})} if isinstance(main, dict) else main
+    file = "config/config.yaml (or --config)"
+    validate(main, "config", file)
+    preset = read_yaml(folder / "presets" / f"{main['preset']}.yaml", root)
+    validate(preset, "preset", f"config/presets/{main['preset']}.yaml")
+    if preset["name"] != main["preset"]:
+        raise UserError(f"config/presets/{main['preset']}.yaml: name: found {preset['name']!r}, allowed: {main['preset']}")
+    for method, settings in preset.get("settings", {}).items():
+        _check_settings("methods", method, settings, f"config/presets/{preset['name']}.yaml: settings.{method}", root)
+    return Config(root, main, preset, tuple(_experiment(root, name, main["faults"]) for name in main["experiments"]))
+
+
+def _experiment(root: Path, name: str, faults: Mapping[str, Any]) -> Mapping[str, Any]:
+    file = f"config/experiments/{name}.yaml"
+    experiment: dict[str, Any] = read_yaml(root / file, root)
+    validate(experiment, "experiment", file)
+    if experiment["name"] != name:
+        raise UserError(f"{file}: name: found {experiment['name']!r}, allowed: {name}")
+    for sweep in experiment["sweeps"]:
+        place = f"{file}: sweeps.{sweep['name']}"
+        axes = {**experiment["axes"], **sweep.get("axes", {})}
+        for key in ("dataset", "fault", "severity", "training_size"):
+            if not axes.get(key):
+                raise UserError(f"{place}: axes.{key} is missing; give it here or under the experiment's axes")
+        for dataset in axes["dataset"]:
+            _check_name("datasets", dataset, f"{place}: axes.dataset", root)
+            for settings in axes.get("data_settings", [{}]):
+                _check_settings("datasets", dataset, settings, f"{place}: axes.data_settings", root)
+        for fault in axes["fault"]:
+            if fault not in faults:
+                raise UserError(f"{place}: axes.fault: found {fault!r}, allowed: {', '.join(faults)}")
+        for arm in sweep.get("arms", experiment["arms"]):
+            _check_name("methods", arm["method"], f"{place}: arms", root)
+            _check_settings("methods", arm["method"], arm.get("settings", {}), f"{place}: arms.settings", root)
+    return experiment
+
+
+def _check_name(kind: str, name: str, place: str, root: Path) -> None:
+    known = plugins.names(kind, root)
+    if name not in known:
+        raise UserError(f"{place}: found {name!r}, allowed: {', '.join(known)} (the files of {kind}/)")
+
+
+def _check_settings(kind: str, name: str, settings: Mapping[str, Any], place: str, root: Path) -> None:
+    _check_name(kind, name, place, root)
+    allowed: Sequence[str] = plugins.settings_names(kind, name, root)
+    for key in settings:
+        if key not in allowed:
+            raise UserError(f"{place}: unknown key {key!r}; allowed: {', '.join(allowed)} ({kind}/{name}.py)")

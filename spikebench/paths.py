@@ -1,0 +1,106 @@
+"""Where things lie: the project's root and everything generated under ``results/<preset>/``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def project_root() -> Path:
+    """The checkout that is worked in: the current folder if it is one, else the one this package lies in."""
+    here = Path.cwd()
+    return here if (here / "Snakefile").exists() and (here / "methods").is_dir() else Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Results:
+    """The generated files of one preset."""
+
+    preset: str
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Everything of this preset lies below."""
+        return self.root / "results" / self.preset
+
+    def shard(self, experiment: str, shard: str) -> Path:
+        """The rows of one shard, written as it ends."""
+        return self.folder / "shards" / experiment / f"{shard}.parquet"
+
+    def job(self, job: str) -> Path:
+        """The manifest of one finished job."""
+        return self.folder / "jobs" / f"{job}.json"
+
+    @property
+    def rows(self) -> Path:
+        """The gathered table, one row a cell."""
+        return self.folder / "rows.parquet"
+
+    @property
+    def traces(self) -> Path:
+        """The gathered training traces in long form."""
+        return self.folder / "traces.parquet"
+
+    @property
+    def coverage(self) -> Path:
+        """Expected and finished cells by experiment, arm and fault."""
+        return self.folder / "coverage.csv"
+
+    @property
+    def claims(self) -> Path:
+        """The scoreboard."""
+        return self.folder / "claims.json"
+
+    @property
+    def figures(self) -> Path:
+        """PNG, PDF and JSON (caption and numbers) of every figure."""
+        return self.folder / "figures"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained page."""
+        return self.folder / "report" / "index.html"
+
+    @property
+    def tracking(self) -> Path:
+        """What the last synchronisation with MLflow did."""
+        return self.folder / "tracking.json"
+
+    @property
+    def database(self) -> Path:
+        """MLflow's one database."""
+        return self.root / "results" / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """MLflow's artifact folder."""
+        return self.root / "results" / "mlflow-artifacts"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name, unique to this process, that is moved to ``path`` when the block ends well.
+
+    A reader sees the old file or the new one, never half of one, whenever the power goes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".{os.getpid()}", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; results are to be shared
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

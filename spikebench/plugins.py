@@ -1,0 +1,95 @@
+"""Plug-ins: ``methods/*.py`` and ``datasets/*.py``, found by file name, loaded without a registry.
+
+The plan of a sweep must not import torch, so what the plan needs of a plug-in (its settings' names, its constants,
+its fingerprint) is read from the syntax tree.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from spikebench.errors import UserError
+from spikebench.paths import project_root
+
+
+def names(kind: str, root: Path | None = None) -> list[str]:
+    """All plug-ins of a kind (``methods`` or ``datasets``), sorted."""
+    folder = (root or project_root()) / kind
+    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+
+def source(kind: str, name: str, root: Path | None = None) -> Path:
+    """The file of a plug-in.
+
+    Raises:
+        UserError: there is no such file; the message lists those there are.
+    """
+    path = (root or project_root()) / kind / f"{name}.py"
+    if not path.is_file():
+        raise UserError(f"{kind}/{name}.py does not exist; known {kind}: {', '.join(names(kind, root))}")
+    return path
+
+
+def load(kind: str, name: str, root: Path | None = None) -> ModuleType:
+    """Import a plug-in under a private module name, so that ``datasets`` never shadows another package."""
+    path = source(kind, name, root).resolve()
+    private = f"_spikebench_{kind}_{name}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if private in sys.modules:
+        return sys.modules[private]
+    spec = importlib.util.spec_from_file_location(private, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[private] = module  # dataclasses look their module up while it is being executed
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[private]
+        raise
+    return module
+
+
+@lru_cache(maxsize=256)
+def _tree(path: Path, modified: int) -> ast.Module:
+    try:
+        return ast.parse(path.read_text())
+    except SyntaxError as error:
+        raise UserError(f"{path.parent.name}/{path.name} line {error.lineno}: {error.msg}") from error
+
+
+def _parse(path: Path) -> ast.Module:
+    return _tree(path, path.stat().st_mtime_ns)
+
+
+def fingerprint(kind: str, name: str, root: Path | None = None) -> str:
+    """Hash of the plug-in's syntax tree without docstrings: comments and formatting leave it unchanged."""
+    tree = ast.parse(ast.unparse(_parse(source(kind, name, root))))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+
+
+def settings_names(kind: str, name: str, root: Path | None = None) -> list[str]:
+    """The fields of the plug-in's ``Settings`` dataclass, in order, without importing it."""
+    for node in _parse(source(kind, name, root)).body:
+        if isinstance(node, ast.ClassDef) and node.name == "Settings":
+            return [n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+    raise UserError(f"{kind}/{name}.py has no `class Settings`: see docs/contracts.md")
+
+
+def constant(kind: str, name: str, constant: str, default: Any = None, root: Path | None = None) -> Any:
+    """A literal module constant of the plug-in (for example ``MODES``), without importing it."""
+    for node in _parse(source(kind, name, root)).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+        if node_value := getattr(node, "value", None):
+            if any(isinstance(t, ast.Name) and t.id == constant for t in targets):
+                return ast.literal_eval(node_value)
+    return default

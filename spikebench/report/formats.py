@@ -1,0 +1,44 @@
+"""How the page writes numbers: the filters of its templates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from spikebench.figures.text import percent, spread
+
+
+def number(value: Any) -> str:
+    """A number with four digits that matter, a word or truth value as it is, and a dash for none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, whichever reads best."""
+    for size, unit in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.1f} seconds"
+
+
+def bounds(claim: Mapping[str, Any]) -> str:
+    """A claim's interval; an end that was not found is one without bound."""
+    low, high = claim["low"], claim["high"]
+    if low is None and high is None:
+        return "no interval"
+    ends = ["no bound" if end is None else f"{end:.3g}" for end in (low, high)]
+    return f"[{ends[0]}, {ends[1]}]"
+
+
+FILTERS: Mapping[str, Callable[[Any], str]] = {
+    "number": number,
+    "duration": duration,
+    "bounds": bounds,
+    "interval": lambda point: spread(point["low"], point["high"]),
+    "percent": percent,
+}

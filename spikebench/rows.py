@@ -1,0 +1,98 @@
+"""The rows' columns, and reading and writing them. Rows are the truth; all else is rebuilt from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spikebench.paths import replacing
+from spikebench.sweep import Cell, Planned
+
+AXES = ("cell", "shard", "sweeps", "paper", *(f.name for f in fields(Cell)))
+OUTCOME = ("status", "error")
+METRICS = (
+    "accuracy", "nll", "brier", "ece_width_15", "ece_width_20", "ece_mass_15", "ece_null_low", "ece_null_high",
+    "spikes", "synaptic_operations", "energy_pj", "chip_presentations", "gradient_steps", "test_size",
+)  # fmt: skip
+DETAILS = ("choice", "diagnostics", "estimates", "reliability", "traces")
+PROVENANCE = ("data_sha256", "split_sha256", "digest")
+#: Equal, bit for bit, whenever a cell is trained again on the same machine.
+RESULT = (*AXES, *OUTCOME, *METRICS, *DETAILS, *PROVENANCE)
+#: What differs from run to run.
+MEASUREMENTS = ("seconds", "shared", "peak_memory_mb", "host", "versions", "commit")
+
+_NUMBERS = {"severity", *METRICS, "seconds", "peak_memory_mb"}
+_INTEGERS = {"training_size", "repetition"}
+_DEFAULTS = {"choice": "{}", "diagnostics": "{}", "estimates": "{}", "reliability": "{}", "traces": "[]"}
+
+
+def _type(column: str) -> pa.DataType:
+    if column in _NUMBERS:
+        return pa.float64()
+    if column in _INTEGERS:
+        return pa.int64()
+    return pa.bool_() if column == "shared" else pa.string()
+
+
+SCHEMA = pa.schema([(column, _type(column)) for column in (*RESULT, *MEASUREMENTS)])
+
+
+def complete(planned: Planned, outcome: Mapping[str, Any], surroundings: Mapping[str, str]) -> dict[str, Any]:
+    """A whole row: axes, outcome and surroundings; what the outcome does not say is NaN or empty."""
+    cell = planned.cell
+    row: dict[str, Any] = dict.fromkeys((*METRICS, "seconds", "peak_memory_mb"), math.nan)
+    row |= {**_DEFAULTS, "data_sha256": "", "split_sha256": "", "shared": False, **surroundings}
+    row |= {"cell": cell.id, "shard": cell.shard, "sweeps": planned.sweeps, "paper": planned.paper, **asdict(cell)}
+    return row | dict(outcome) | {"digest": planned.digest}
+
+
+def write(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """Rows sorted by cell to a Parquet file, moved into place whole."""
+    ordered = sorted(rows, key=lambda row: str(row["cell"]))
+    with replacing(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(ordered, schema=SCHEMA), temporary, compression="zstd")
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file; none where there is no such file, or it is damaged (then its cells simply run again)."""
+    try:
+        rows: list[dict[str, Any]] = pq.read_table(path, schema=SCHEMA).to_pylist()
+    except (FileNotFoundError, pa.ArrowInvalid, OSError):
+        return []
+    return rows
+
+
+def content_hash(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Hash of the result columns: equal for equal results, whatever machine time they took."""
+    ordered = sorted(rows, key=lambda row: str(row["cell"]))
+    text = json.dumps([[row[column] for column in RESULT] for row in ordered])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def surroundings(root: Path) -> dict[str, str]:
+    """Host, package versions and commit: where a row was made."""
+    import platform
+    import subprocess
+    from importlib.metadata import version
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    names = ("spikebench", "torch", "numpy", "numba", "snntorch")
+    commit = git("rev-parse", "HEAD")
+    return {
+        "host": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": json.dumps({name: version(name) for name in names}),
+        "commit": commit + ("+changes" if commit and git("status", "--porcelain", "--untracked-files=no") else ""),
+    }

@@ -1,0 +1,196 @@
+"""Runs one job: sends its shards to a worker, kills on time, and always leaves a complete Parquet a shard.
+
+The supervisor imports no torch. A failure is a row, never an absence: an exception, a crash, a time-out and a
+divergence each end as a status. It ends with 0 whenever every cell has a row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from spikebench import rows as row_file
+from spikebench.config import Config
+from spikebench.paths import Results, replacing
+from spikebench.progress import Progress
+from spikebench.sweep import Job, Planned
+
+Rows = list[dict[str, Any]]
+
+
+class _TimedOut(Exception):
+    """The worker did not answer in time; it has been killed."""
+
+
+class _Failed(Exception):
+    """The worker answered with an error, or died."""
+
+
+class _Worker:
+    """One worker process, started when first needed and started anew after it was killed."""
+
+    def __init__(self, log: TextIO) -> None:
+        self._log = log
+        self._process: subprocess.Popen[str] | None = None
+        self._answers: queue.Queue[str | None] = queue.Queue()
+
+    def ask(self, request: Mapping[str, Any], seconds: float, report: Callable[[float], None]) -> Rows:
+        process = self._process or self._start()
+        assert process.stdin is not None
+        deadline = time.monotonic() + seconds
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it is dead: the queue's end below says how
+        while True:
+            try:
+                answer = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                self.stop()
+                raise _TimedOut from None
+            if answer is None:
+                code = process.wait()
+                self._process = None
+                cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+                raise _Failed(f"the worker process died ({cause}); out of memory is a common cause")
+            message = json.loads(answer)
+            if "share" in message:
+                report(message["share"])
+            elif "error" in message:
+                raise _Failed(message["error"])
+            else:
+                rows: Rows = message["rows"]
+                return rows
+
+    def _start(self) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "spikebench.worker"]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True)
+        answers: queue.Queue[str | None] = queue.Queue()
+
+        def pump() -> None:
+            assert process.stdout is not None
+            for line in process.stdout:
+                answers.put(line)
+            answers.put(None)
+
+        threading.Thread(target=pump, daemon=True).start()
+        self._process, self._answers = process, answers
+        return process
+
+    def stop(self) -> None:
+        """Kill the process, if there is one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def die_with_parent() -> None:
+    """End this process soon after the one that started it: an orphan must not go on writing."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os._exit(1)  # the worker notices by the end of its standard input
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def run_job(job: Job, config: Config, retry: str = "none", log: Path | None = None) -> None:
+    """Train what is stale or missing of a job's shards, then write its manifest.
+
+    Finished shards are skipped, so a job that was killed goes on where it was.
+
+    Args:
+        job: from the plan.
+        config: of the plan.
+        retry: the token that made it run (``snakefile.retry_token``), recorded in the manifest.
+        log: gets what the job and its worker say; None leaves it to standard error.
+    """
+    results = Results(config.name, config.root)
+    retried = {status for status in config.main["retry"].split(",") if status}
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    stream = log.open("a", buffering=1) if log is not None else sys.stderr
+    worker = _Worker(stream)
+    progress = Progress(job.name, sum(map(len, job.shards.values())), stream)
+    hashes: dict[str, str] = {}
+    statuses: Counter[str] = Counter()
+    try:
+        for shard, planned in job.shards.items():
+            path = results.shard(planned[0].cell.experiment, shard)
+            known = {row["cell"]: row for row in row_file.read(path)}
+            fresh = {
+                p.cell.id: known[p.cell.id]
+                for p in planned
+                if p.cell.id in known
+                and known[p.cell.id]["digest"] == p.digest
+                and known[p.cell.id]["status"] not in retried
+            }
+            progress.skip(len(fresh))
+            missing = [p for p in planned if p.cell.id not in fresh]
+            made = list(_train(missing, config, worker, progress)) if missing else []
+            # The axes that are not part of a cell's identity may have changed although its numbers are fresh.
+            kept = [{**fresh[p.cell.id], "sweeps": p.sweeps, "paper": p.paper} for p in planned if p.cell.id in fresh]
+            rows = [*kept, *made]
+            if made or len(known) != len(rows) or kept != list(fresh.values()):
+                row_file.write(rows, path)
+            hashes[shard] = row_file.content_hash(rows)
+            statuses.update(row["status"] for row in rows)
+    finally:
+        worker.stop()
+        progress.close()
+    manifest = {"job": job.name, "digest": job.digest, "retry": retry, "statuses": statuses, "shards": hashes}
+    with replacing(results.job(job.name)) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _train(planned: Sequence[Planned], config: Config, worker: _Worker, progress: Progress) -> Iterator[dict[str, Any]]:
+    """Rows of these cells of one shard: all at once, and where that fails one by one, so that the guilty stand alone."""
+    limits = config.main["limits"]
+    surroundings = row_file.surroundings(config.root)
+
+    def ask(group: Sequence[Planned], seconds: float) -> Rows:
+        cell = group[0].cell
+        request = {
+            "cells": [asdict(p.cell) for p in group],
+            "settings": config.method_settings(cell.method, json.loads(cell.settings)),
+            "fault": config.faults[cell.fault],
+            "root": str(config.root),
+        }
+        return worker.ask(request, seconds, lambda share: progress.show(share * len(group)))
+
+    def alone(p: Planned) -> dict[str, Any]:
+        began = time.monotonic()
+        try:
+            return ask([p], limits["cell_seconds"])[0]
+        except _TimedOut:
+            error = f"killed after {limits['cell_seconds']} s (limits.cell_seconds of config/config.yaml)"
+            return {"status": "timed-out", "error": error, "seconds": time.monotonic() - began}
+        except _Failed as failure:
+            return {"status": "failed", "error": str(failure), "seconds": time.monotonic() - began}
+
+    try:
+        # A shard of one cell has no gentler way: it is asked for under its own limit at once.
+        outcomes = ask(planned, limits["shard_seconds"]) if len(planned) > 1 else None
+    except (_TimedOut, _Failed) as reason:
+        kind = "took too long" if isinstance(reason, _TimedOut) else f"failed ({reason})"
+        progress.say(f"shard {planned[0].cell.shard} {kind}; its {len(planned)} cells run again singly")
+        outcomes = None
+    for number, p in enumerate(planned):
+        outcome = outcomes[number] if outcomes else alone(p)
+        progress.done(outcome["status"])
+        yield row_file.complete(p, outcome, surroundings)

@@ -1,0 +1,71 @@
+"""A worker process: trains the shards that its supervisor sends and answers with their rows, one JSON line each.
+
+It dies with its supervisor: a thread waits for the end of standard input and then ends the process, whatever it is
+doing (compiled kernels release the interpreter's lock).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from spikebench.errors import Unavailable
+from spikebench.sweep import Cell
+
+
+def _listen(inbox: queue.Queue[str]) -> None:
+    for line in sys.stdin:
+        inbox.put(line)
+    os._exit(1)  # the supervisor is gone: nobody would read the rows
+
+
+def main() -> None:
+    """Read requests until told to stop; answers go to the standard output the process was started with."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever a plug-in prints must not end up among the answers
+    inbox: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=_listen, args=(inbox,), daemon=True).start()
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+
+    import numba
+    import torch
+
+    torch.set_num_threads(threads)
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    while (request := json.loads(inbox.get())) is not None:
+        answers.write(json.dumps(_answer(request, answers)) + "\n")
+
+
+def _answer(request: dict[str, Any], answers: Any) -> dict[str, Any]:
+    """The rows of a request's cells, or what went wrong with them."""
+    from spikebench import training
+
+    said = time.monotonic()
+
+    def report(share: float) -> None:
+        nonlocal said
+        if time.monotonic() - said > 0.5:
+            said = time.monotonic()
+            answers.write(json.dumps({"share": share}) + "\n")
+
+    work = training.Work(
+        [Cell(**cell) for cell in request["cells"]], request["settings"], request["fault"], Path(request["root"])
+    )
+    try:
+        return {"rows": training.train(work, report)}
+    except Unavailable as error:
+        return {"rows": [{"status": "unavailable", "error": str(error)} for _ in work.cells]}
+    except Exception as error:
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+if __name__ == "__main__":
+    main()

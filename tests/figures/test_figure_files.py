@@ -1,0 +1,154 @@
+"""What lies on disk, how arms look, and what becomes of incomplete tables."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import seaborn
+import synthetic
+from matplotlib.image import imread
+
+from spikebench import figures
+from spikebench.errors import UserError
+from spikebench.figures import tables
+from spikebench.figures.arms import LEAD, Arm, styles
+from spikebench.figures.style import canvas, key
+
+Draw = Callable[..., dict[str, Any]]
+
+
+@pytest.mark.parametrize("name", figures.NAMES)
+def test_a_figure_is_a_png_a_pdf_and_a_json(draw: Draw, tmp_path: Path, name: str) -> None:
+    document = draw(name)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.png", f"{name}.pdf", f"{name}.json"}
+    assert json.loads((tmp_path / f"{name}.json").read_text()) == document
+    assert set(document) == {"name", "title", "experiment", "preset", "caption", "alt", "n", "numbers"}
+    assert (document["name"], document["preset"], document["n"]) == (name, "default", 3)
+    assert len(document["alt"]) > 80
+    image = imread(tmp_path / f"{name}.png")
+    height, width, _ = image.shape
+    assert width == pytest.approx(17 / 2.54 * 150, abs=1)
+    assert 400 < height < 1200
+    assert 0.01 < (image[..., :3].min(axis=2) < 0.9).mean() < 0.5  # ink: something is drawn, and not everywhere
+    assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_same_rows_give_the_same_bytes(draw: Draw, tmp_path: Path) -> None:
+    files = []
+    for _ in range(2):
+        draw("accuracy-vs-severity")
+        files.append({path.name: path.read_bytes() for path in tmp_path.iterdir()})
+    assert files[0] == files[1]
+
+
+def test_the_order_of_rows_does_not_matter(draw: Draw, rows: pd.DataFrame) -> None:
+    for name in ("accuracy-vs-severity", "ablations"):
+        assert draw(name, rows.sample(frac=1, random_state=0)) == draw(name)
+
+
+def test_an_unknown_figure_is_told_the_known_ones(draw: Draw) -> None:
+    with pytest.raises(UserError, match="no figure 'accuracy'; known: accuracy-vs-severity"):
+        draw("accuracy")
+
+
+@pytest.mark.parametrize("name", figures.NAMES)
+@pytest.mark.parametrize("status", ["failed", "timed-out", "missing"])
+def test_without_a_finished_cell_the_figure_says_so(draw: Draw, rows: pd.DataFrame, name: str, status: str) -> None:
+    everywhere = pd.Series(True, index=rows.index)
+    document = draw(name, synthetic.fail(rows, everywhere, status))
+    assert "no finished cells for this figure" in document["caption"]
+    counts = {k: n for k, n in document["numbers"]["statuses"].items() if n}
+    assert list(counts) == [status]
+    assert f"{counts[status]} {status}" in document["alt"]
+    assert document["n"] == 0
+
+
+@pytest.mark.parametrize("name", figures.NAMES)
+def test_no_rows_at_all(draw: Draw, rows: pd.DataFrame, name: str) -> None:
+    assert "none expected or run" in draw(name, rows.iloc[:0])["caption"]
+
+
+@pytest.mark.parametrize("name", figures.NAMES)
+def test_one_repetition_has_points_and_no_interval(draw: Draw, name: str) -> None:
+    document = draw(name, synthetic.rows(repetitions=1), "smoke")
+    assert document["n"] == 1
+    if name != "mh-traces":
+        assert "(one value, no interval)" in document["caption"]
+
+
+@pytest.mark.parametrize("name", figures.NAMES)
+def test_a_table_of_holes_is_drawn_as_far_as_it_goes(draw: Draw, rows: pd.DataFrame, name: str) -> None:
+    holes = (rows["repetition"] == 1) & (rows["severity"] == 1.0) | (rows["mode"] == "oracle")
+    document = draw(name, synthetic.fail(rows, holes, "diverged"))
+    assert "cells did not finish" in document["caption"]
+    assert "diverged" in document["caption"]
+    assert "Backprop oracle" not in json.dumps(document["numbers"])
+
+
+def test_data_sets_are_not_averaged(draw: Draw, rows: pd.DataFrame) -> None:
+    document = draw("accuracy-vs-severity", pd.concat([rows, rows.iloc[:1].assign(dataset="digits")]))
+    assert "cells of several data sets (breast_cancer, digits)" in document["caption"]
+
+
+def test_no_reference_arm_means_no_pairs(draw: Draw, rows: pd.DataFrame) -> None:
+    document = draw("paired-difference", rows[rows["method"] == "backprop"])
+    assert "no finished cells for this figure that pair MH in the loop with another arm" in document["caption"]
+
+
+def test_lead_arms_keep_their_colours_whatever_else_is_there(rows: pd.DataFrame) -> None:
+    whole = styles(rows)
+    for table in (rows[rows["mode"] == "oracle"], rows[rows["experiment"] == "faults_and_data"]):
+        assert all(whole[label] == style for label, style in styles(table).items())
+    assert list(whole) == ["MH in the loop", "Backprop in the loop", "Backprop off-chip", "Backprop oracle"]
+
+
+def test_looks_differ_and_colours_are_safe(rows: pd.DataFrame) -> None:
+    safe = {colour.lower() for colour in seaborn.color_palette("colorblind").as_hex()}
+    many = [rows.iloc[:1].assign(method=f"method_{i:02d}", mode="oracle") for i in range(14)]
+    looks = styles(pd.concat([rows, *many]))
+    assert {style.colour for style in looks.values()} <= safe
+    assert len({(s.colour, s.marker) for s in looks.values()}) == len(looks) == 18
+    assert {s.colour for s in LEAD.values()}.isdisjoint({s.colour for label, s in looks.items() if "Method" in label})
+
+
+def test_a_new_method_is_drawn_under_a_readable_name(draw: Draw, rows: pd.DataFrame) -> None:
+    new = rows[rows["mode"] == "oracle"].assign(method="bayes_bisnn", mode="in-the-loop", variant="ensemble")
+    table = pd.concat([rows, new.assign(cell="n" + new["cell"])])
+    for name in ("accuracy-vs-severity", "faults-and-data", "paired-difference"):
+        document = draw(name, table)
+        assert "Bayes bisnn in the loop (ensemble)" in document["caption"]
+        assert "MH in the loop" in document["caption"]
+    assert Arm("bayes_bisnn", "in-the-loop", "ensemble") not in LEAD
+
+
+def test_legends_of_many_arms_fit_the_page(rows: pd.DataFrame) -> None:
+    many = [rows.iloc[:1].assign(method=f"a_rather_long_name_{i}", mode="in-the-loop", variant="x") for i in range(9)]
+    figure, _ = canvas(1, 3, "title", [key(style) for style in styles(pd.concat([rows, *many])).values()])
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert legend.get_window_extent().width < figure.bbox.width
+    assert legend.get_window_extent().y0 > figure.axes[0].get_window_extent().y1
+
+
+def test_panels_come_in_order_of_strength(rows: pd.DataFrame) -> None:
+    table = pd.concat([rows, rows.iloc[:1].assign(fault="jitter")])
+    assert tables.faults(table) == ["threshold", "threshold+tau+gain", "gain-mismatch", "jitter", "paper-full"]
+
+
+def test_severities_to_show_are_those_that_were_run() -> None:
+    assert tables.pick(pd.Series([0.0, 0.1, 0.5, 1.0])) == [0.0, 0.5, 1.0]
+    assert tables.pick(pd.Series([0.0, 0.5])) == [0.0, 0.5]
+    assert tables.pick(pd.Series([0.2, 0.3, 0.4, 0.7])) == [0.2, 0.4, 0.7]
+
+
+def test_naming_the_figures_imports_nothing_heavy() -> None:
+    code = "import sys, spikebench.figures; print([m for m in ('matplotlib', 'seaborn', 'pandas') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "[]"

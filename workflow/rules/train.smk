@@ -1,0 +1,19 @@
+rule train:
+    """Train the shards of one job; a Parquet a shard is written as it ends, the manifest when all have."""
+    output:
+        RESULTS.job("{job}"),
+    log:
+        f"results/{PRESET}/logs/{{job}}.log",
+    conda:
+        "../envs/spikebench.yaml"
+    threads: 1
+    resources:
+        runtime=60,
+        mem_mb=3000,
+    params:
+        digest=lambda wildcards: PLAN.jobs[wildcards.job].digest,
+        retry=lambda wildcards: retry_token(RESULTS, wildcards.job, config["retry"]),
+    shell:
+        # exec: the supervisor must be Snakemake's own child, to see when it dies.
+        "exec spikebench train --job {wildcards.job} --digest {params.digest}"
+        " --retry-token {params.retry:q} --log {log}"
