@@ -7,9 +7,14 @@
 #
 # Rules hold no logic: each names inputs, outputs and resources and calls the `spikebench` command.
 
+from pathlib import Path
+
 from snakemake.utils import min_version
 
+from spikebench.snakefile import readable_or_exit
+
 min_version("9.0")
+readable_or_exit(Path(workflow.basedir))
 
 
 configfile: "config/config.yaml"

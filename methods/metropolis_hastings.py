@@ -27,7 +27,7 @@ CITATION = (
 )
 MODES = ("in-the-loop", "off-chip")
 BATCHED = True
-SECONDS_PER_CELL = 0.2
+SECONDS_PER_CELL = 0.13
 
 
 @dataclass(frozen=True)

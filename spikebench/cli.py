@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--digest", help="what the job was when it was planned; it must still be that")
             command.add_argument("--retry-token", default="none", help="recorded in the job's manifest")
             command.add_argument("--log", type=Path, help="a file for what the job says beside the terminal")
+            command.add_argument("--parent", type=int, help="the process to end with (default: the one that called)")
         if run is _figures:
             command.add_argument("--experiment", required=True)
         if run is _ui:
@@ -65,13 +66,13 @@ def _train(config: Config, options: argparse.Namespace) -> None:
     """Train one job's shards (what the Snakemake rule `train` calls)."""
     from spikebench.supervisor import die_with_parent, run_job
 
+    die_with_parent(options.parent)
     plan = make_plan(config)
     if options.job not in plan.jobs:
         raise UserError(f"--job: found {options.job!r}, allowed: {', '.join(plan.jobs)}")
     job = plan.jobs[options.job]
     if options.digest not in (None, job.digest):
         raise UserError(f"the plan of {job.name} changed while the workflow was running: start `snakemake` again")
-    die_with_parent()
     run_job(job, config, options.retry_token, options.log)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from spikebench import plugins
+from spikebench import figures, plugins
 from spikebench.errors import UserError
 
 SCHEMAS = Path(__file__).parents[1] / "workflow" / "schemas"
@@ -32,6 +32,10 @@ def _describe(error: jsonschema.ValidationError, file: str) -> str:
             return f"{file}: {key}: found {found}, allowed: {', '.join(map(str, error.validator_value))}"
         case "type":
             return f"{file}: {key}: found {found}, allowed: a value of type {error.validator_value}"
+        case "pattern":
+            return f"{file}: {key}: found {found}, allowed: {error.schema.get('description', error.validator_value)}"
+        case "minItems":
+            return f"{file}: {key}: found {found}, allowed: a list of at least {error.validator_value}"
         case "minimum":
             return f"{file}: {key}: found {found}, allowed: a number of at least {error.validator_value}"
         case "maximum":
@@ -95,6 +99,18 @@ class Config:
         return {**self.preset.get("settings", {}).get(method, {}), **overrides}
 
 
+def read_main(root: Path) -> dict[str, Any]:
+    """The keys of ``config/config.yaml``, unchecked.
+
+    Raises:
+        UserError: the file is missing, is not YAML or holds something else than keys.
+    """
+    main = read_yaml(root / "config" / "config.yaml", root)
+    if not isinstance(main, dict):
+        raise UserError(f"config/config.yaml: found {json.dumps(main)}, allowed: keys with values")
+    return main
+
+
 def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read ``config/config.yaml``, the preset it names and its experiments; ``overrides`` come from ``--config``.
 
@@ -102,16 +118,16 @@ def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
         UserError: anything wrong, in one sentence.
     """
     folder = root / "config"
-    main = read_yaml(folder / "config.yaml", root)
-    main = {**main, **(overrides or {})} if isinstance(main, dict) else main
-    file = "config/config.yaml (or --config)"
-    validate(main, "config", file)
+    main = {**read_main(root), **(overrides or {})}
+    validate(main, "config", "config/config.yaml (or --config)")
     preset = read_yaml(folder / "presets" / f"{main['preset']}.yaml", root)
     validate(preset, "preset", f"config/presets/{main['preset']}.yaml")
     if preset["name"] != main["preset"]:
-        raise UserError(f"config/presets/{main['preset']}.yaml: name: found {preset['name']!r}, allowed: {main['preset']}")
+        file = f"config/presets/{main['preset']}.yaml"
+        raise UserError(f"{file}: name: found {preset['name']!r}, allowed: {main['preset']}")
     for method, settings in preset.get("settings", {}).items():
         _check_settings("methods", method, settings, f"config/presets/{preset['name']}.yaml: settings.{method}", root)
+    validate(read_yaml(folder / "claims.yaml", root), "claims", "config/claims.yaml")
     return Config(root, main, preset, tuple(_experiment(root, name, main["faults"]) for name in main["experiments"]))
 
 
@@ -121,6 +137,9 @@ def _experiment(root: Path, name: str, faults: Mapping[str, Any]) -> Mapping[str
     validate(experiment, "experiment", file)
     if experiment["name"] != name:
         raise UserError(f"{file}: name: found {experiment['name']!r}, allowed: {name}")
+    for figure in experiment["figures"]:
+        if figure not in figures.NAMES:
+            raise UserError(f"{file}: figures: found {figure!r}, allowed: {', '.join(figures.NAMES)}")
     for sweep in experiment["sweeps"]:
         place = f"{file}: sweeps.{sweep['name']}"
         axes = {**experiment["axes"], **sweep.get("axes", {})}

@@ -27,7 +27,8 @@ def collect(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
                 error = "not trained yet" if row is None else "stale: its code or settings changed since it was trained"
                 blank = dict.fromkeys(row_file.MEASUREMENTS[3:], "")
                 row = row_file.complete(p, {"status": "missing", "error": error}, blank)
-            rows.append({**row, "sweeps": p.sweeps})
+            # These are no part of a cell's identity: they may have changed although its numbers are fresh.
+            rows.append({**row, "sweeps": p.sweeps, "paper": p.paper})
     table = pd.DataFrame(rows).sort_values("cell", ignore_index=True)
     points = [{"cell": r["cell"], **point} for r in rows for point in json.loads(r["traces"])]
     columns = ["cell", "name", "chain", "step", "value"]

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from spikebench.chip import kernels
 from spikebench.chip.metropolis_kernel import propose_all, sample
 from spikebench.chip.protocol import Chip
-from spikebench.chip.simulated import SimulatedChip, tile
+from spikebench.chip.simulated import SimulatedChip, tile, tile_labels
 from spikebench.data import Batch
 from spikebench.networks import log_probabilities
 
@@ -79,14 +77,11 @@ def _fused(
 ) -> Chains:
     weights, likelihood = chains.weights.clone(), chains.log_likelihood.clone()
     accepted = torch.zeros_like(chains.accepted)
-    splits, samples, steps = batch.inputs.shape[:3]
-    inputs = tile(batch.inputs)
-    labels = np.zeros((splits, inputs.shape[1] * kernels.TILE), np.int64)
-    labels[:, :samples] = batch.targets.numpy()
+    samples, steps = batch.inputs.shape[1:3]
     sample(
         weights.numpy(), likelihood.numpy(), accepted.numpy(), keys.numpy(), first, proposals, chains.step.numpy(),
         target.share, target.prior_sd, target.temperature, chip.network.count_gain,
-        batch.index.numpy(), inputs, labels.reshape(splits, -1, kernels.TILE), samples, steps,
+        batch.index.numpy(), tile(batch.inputs), tile_labels(batch.targets), samples, steps,
         *chip.flat.arrays, *chip.flat.synapses,
     )  # fmt: skip
     # Each test shows the data once for the candidate, and once more for the current weights where they are read again.

@@ -7,6 +7,7 @@ its fingerprint) is read from the syntax tree.
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
 import importlib.util
 import sys
@@ -69,7 +70,13 @@ def _parse(path: Path) -> ast.Module:
 
 def fingerprint(kind: str, name: str, root: Path | None = None) -> str:
     """Hash of the plug-in's syntax tree without docstrings: comments and formatting leave it unchanged."""
-    tree = ast.parse(ast.unparse(_parse(source(kind, name, root))))
+    path = source(kind, name, root)
+    return _fingerprint(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _fingerprint(path: Path, modified: int) -> str:
+    tree = copy.deepcopy(_tree(path, modified))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if ast.get_docstring(node, clean=False) is not None:
@@ -81,15 +88,16 @@ def settings_names(kind: str, name: str, root: Path | None = None) -> list[str]:
     """The fields of the plug-in's ``Settings`` dataclass, in order, without importing it."""
     for node in _parse(source(kind, name, root)).body:
         if isinstance(node, ast.ClassDef) and node.name == "Settings":
-            return [n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+            fields = [n for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+            return [ast.unparse(n.target) for n in fields if "ClassVar" not in ast.unparse(n.annotation)]
     raise UserError(f"{kind}/{name}.py has no `class Settings`: see docs/contracts.md")
 
 
 def constant(kind: str, name: str, constant: str, default: Any = None, root: Path | None = None) -> Any:
     """A literal module constant of the plug-in (for example ``MODES``), without importing it."""
     for node in _parse(source(kind, name, root)).body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        if node_value := getattr(node, "value", None):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if any(isinstance(t, ast.Name) and t.id == constant for t in targets):
-                return ast.literal_eval(node_value)
+                return ast.literal_eval(node.value)
     return default

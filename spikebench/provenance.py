@@ -5,35 +5,28 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
-from typing import Any
+from datetime import UTC, datetime
 
 import pandas as pd
 
 from spikebench import plugins
 from spikebench.config import Config
+from spikebench.report import Provenance
 
 
-def describe(config: Config, rows: pd.DataFrame) -> dict[str, Any]:
+def describe(config: Config, rows: pd.DataFrame) -> Provenance:
     """Of the finished rows: data sets with hash, licence and citation; methods with citation; versions and commits."""
     finished = rows[rows["status"] == "ok"]
-    datasets = []
+    data = []
     for name, kind in sorted(set(zip(finished["dataset"], finished["data_kind"], strict=True))):
         module = plugins.load("datasets", name, config.root)
-        datasets.append(asdict(module.load(module.Settings(kind=kind)).provenance))
-    methods = [
-        {"name": name, "citation": plugins.load("methods", name, config.root).CITATION}
-        for name in sorted(set(finished["method"]))
-    ]
+        data.append(asdict(module.load(module.Settings(kind=kind)).provenance))
+    commits = sorted({commit for commit in finished["commit"] if commit})
     return {
-        "datasets": datasets,
-        "methods": methods,
-        "versions": _latest(finished["versions"]),
-        "commits": sorted({commit for commit in finished["commit"] if commit}),
-        "hosts": sorted(set(finished["host"])),
-        "cpus": os.cpu_count(),
-        "preset": {key: config.preset[key] for key in ("name", "description", "repetitions")},
+        "data": data,
+        "methods": {m: plugins.load("methods", m, config.root).CITATION for m in sorted(set(finished["method"]))},
+        "versions": dict(json.loads(finished["versions"].max())) if len(finished) else {},
+        "commit": ", ".join(commits) or "not in a git repository",
+        "cpus": os.cpu_count() or 1,
+        "created": datetime.now(UTC).strftime("%d %B %Y, %H:%M UTC"),
     }
-
-
-def _latest(versions: pd.Series) -> dict[str, str]:
-    return dict(json.loads(versions.max())) if len(versions) else {}

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from spikebench import config as configuration
 from spikebench.errors import UserError
@@ -28,9 +28,21 @@ def plan_or_exit(root: Path, overrides: Mapping[str, Any]) -> Plan:
     try:
         return make_plan(configuration.load(root, overrides))
     except UserError as error:
-        print(f"spikebench: {error}", file=sys.stderr, flush=True)
-        # Snakemake would wrap an exception in a traceback of its own.
-        os._exit(1)
+        _exit(str(error))
+
+
+def readable_or_exit(root: Path) -> None:
+    """Check that ``config/config.yaml`` can be read, before Snakemake's ``configfile:``, which names no line."""
+    try:
+        configuration.read_main(root)
+    except UserError as error:
+        _exit(str(error))
+
+
+def _exit(sentence: str) -> NoReturn:
+    print(f"spikebench: {sentence}", file=sys.stderr, flush=True)
+    # Snakemake would wrap an exception in a traceback of its own.
+    os._exit(1)
 
 
 def hold_the_project(root: Path) -> None:
@@ -46,12 +58,7 @@ def hold_the_project(root: Path) -> None:
     except BlockingIOError:
         file.seek(0)
         owner = file.read().strip() or "unknown"
-        print(
-            f"spikebench: another workflow (process {owner}) is at work in this folder: wait for it or end it",
-            file=sys.stderr,
-            flush=True,
-        )
-        os._exit(1)
+        _exit(f"another workflow (process {owner}) is at work in this folder: wait for it or end it")
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
     file.flush()

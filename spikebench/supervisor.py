@@ -28,6 +28,9 @@ from spikebench.sweep import Job, Planned
 
 Rows = list[dict[str, Any]]
 
+#: Seconds a worker may take to import torch before it is given up; the cells' own limits begin afterwards.
+START_SECONDS = 300.0
+
 
 class _TimedOut(Exception):
     """The worker did not answer in time; it has been killed."""
@@ -46,6 +49,12 @@ class _Worker:
         self._answers: queue.Queue[str | None] = queue.Queue()
 
     def ask(self, request: Mapping[str, Any], seconds: float, report: Callable[[float], None]) -> Rows:
+        """The rows of a request, within so many seconds; ``report`` hears of the share that is done.
+
+        Raises:
+            _TimedOut: it took longer; the worker has been killed.
+            _Failed: the worker said so, or died.
+        """
         process = self._process or self._start()
         assert process.stdin is not None
         deadline = time.monotonic() + seconds
@@ -55,17 +64,7 @@ class _Worker:
         except BrokenPipeError:
             pass  # it is dead: the queue's end below says how
         while True:
-            try:
-                answer = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
-                self.stop()
-                raise _TimedOut from None
-            if answer is None:
-                code = process.wait()
-                self._process = None
-                cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-                raise _Failed(f"the worker process died ({cause}); out of memory is a common cause")
-            message = json.loads(answer)
+            message = self._receive(process, deadline)
             if "share" in message:
                 report(message["share"])
             elif "error" in message:
@@ -74,7 +73,22 @@ class _Worker:
                 rows: Rows = message["rows"]
                 return rows
 
+    def _receive(self, process: subprocess.Popen[str], deadline: float) -> dict[str, Any]:
+        try:
+            answer = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            self.stop()
+            raise _TimedOut from None
+        if answer is None:
+            code = process.wait()
+            self._process = None
+            cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+            raise _Failed(f"the worker process died ({cause}); out of memory is a common cause")
+        message: dict[str, Any] = json.loads(answer)
+        return message
+
     def _start(self) -> subprocess.Popen[str]:
+        """A new process that has imported what training needs."""
         command = [sys.executable, "-m", "spikebench.worker"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True)
         answers: queue.Queue[str | None] = queue.Queue()
@@ -82,11 +96,16 @@ class _Worker:
         def pump() -> None:
             assert process.stdout is not None
             for line in process.stdout:
-                answers.put(line)
+                if line.endswith("\n"):  # else it died in the middle of an answer
+                    answers.put(line)
             answers.put(None)
 
         threading.Thread(target=pump, daemon=True).start()
         self._process, self._answers = process, answers
+        try:
+            self._receive(process, time.monotonic() + START_SECONDS)
+        except _TimedOut:
+            raise _Failed(f"the worker process was not ready after {START_SECONDS:.0f} s") from None
         return process
 
     def stop(self) -> None:
@@ -97,9 +116,13 @@ class _Worker:
             self._process = None
 
 
-def die_with_parent() -> None:
-    """End this process soon after the one that started it: an orphan must not go on writing."""
-    parent = os.getppid()
+def die_with_parent(parent: int | None = None) -> None:
+    """End this process soon after the one that started it: an orphan must not go on writing.
+
+    Args:
+        parent: the process that started it, where somebody knows: it may be gone before this is called.
+    """
+    parent = parent or os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -159,7 +182,7 @@ def run_job(job: Job, config: Config, retry: str = "none", log: Path | None = No
 
 
 def _train(planned: Sequence[Planned], config: Config, worker: _Worker, progress: Progress) -> Iterator[dict[str, Any]]:
-    """Rows of these cells of one shard: all at once, and where that fails one by one, so that the guilty stand alone."""
+    """Rows of these cells of one shard: all at once, where that fails one by one, so that the guilty stand alone."""
     limits = config.main["limits"]
     surroundings = row_file.surroundings(config.root)
 

@@ -79,9 +79,15 @@ class Plan:
     jobs: Mapping[str, Job]
 
     @cached_property
+    def expected(self) -> str:
+        """Changes when the gathered table must: with the cells, what they depend on, or the sweeps they belong to."""
+        return digest([[p.cell.id, p.digest, p.sweeps, p.paper] for p in self.planned])
+
+    @cached_property
     def shards(self) -> dict[tuple[str, str], tuple[Planned, ...]]:
         """Cells by (experiment, shard)."""
-        return {(p.cell.experiment, s): cells for j in self.jobs.values() for s, cells in j.shards.items() for p in cells[:1]}
+        members = [item for job in self.jobs.values() for item in job.shards.items()]
+        return {(cells[0].cell.experiment, shard): cells for shard, cells in members}
 
 
 def _grid(experiment: Mapping[str, Any], sweep: Mapping[str, Any], config: Config) -> Iterator[Cell]:
@@ -130,7 +136,8 @@ def data_kind(dataset: str, config: Config) -> str:
     if wanted == "auto":
         return kinds[0]
     if wanted not in kinds:
-        raise UserError(f"config/config.yaml: data.kind: found {wanted!r}, allowed for {dataset}: auto, {', '.join(kinds)}")
+        allowed = ", ".join(("auto", *kinds))
+        raise UserError(f"config/config.yaml: data.kind: found {wanted!r}, allowed for {dataset}: {allowed}")
     return str(wanted)
 
 

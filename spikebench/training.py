@@ -178,6 +178,7 @@ def fit(
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     """Call ``step`` for all rounds; the state and the traces, name to [rounds, B] or [rounds, B, chains]."""
     size = min(task.settings.batch_size or batch.size, batch.size)  # None hands over all examples as they are
+    chip.count_activity = False
     state = method.init(task, batch, chip, streams)
     order: list[torch.Tensor] = []
     traces: dict[str, list[torch.Tensor]] = {}

@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from spikebench.errors import Unavailable
+from spikebench.errors import Diverged, Unavailable
 from spikebench.sweep import Cell
 
 
@@ -37,8 +37,11 @@ def main() -> None:
     import numba
     import torch
 
+    from spikebench import training  # noqa: F401  (the cells' time limits begin after the imports)
+
     torch.set_num_threads(threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    answers.write(json.dumps({"ready": os.getpid()}) + "\n")
     while (request := json.loads(inbox.get())) is not None:
         answers.write(json.dumps(_answer(request, answers)) + "\n")
 
@@ -62,6 +65,10 @@ def _answer(request: dict[str, Any], answers: Any) -> dict[str, Any]:
         return {"rows": training.train(work, report)}
     except Unavailable as error:
         return {"rows": [{"status": "unavailable", "error": str(error)} for _ in work.cells]}
+    except Diverged as error:
+        # Of many cells it does not say whose numbers they were: they are asked for again one by one.
+        alone = len(work.cells) == 1
+        return {"rows": [{"status": "diverged", "error": str(error)}]} if alone else {"error": f"Diverged: {error}"}
     except Exception as error:
         traceback.print_exc()
         return {"error": f"{type(error).__name__}: {error}"}

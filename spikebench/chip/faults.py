@@ -7,6 +7,7 @@ chip with larger deviations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -46,7 +47,7 @@ class FaultSpec:
         read_noise: read-out; standard deviation of the error of each read count.
 
     Raises:
-        ValueError: a negative strength or a probability above 1 at this severity.
+        ValueError: a strength that is negative or not finite, or a probability or severity above 1.
     """
 
     severity: float = 0.0
@@ -66,11 +67,12 @@ class FaultSpec:
     read_noise: float = 0.0
 
     def __post_init__(self) -> None:
+        shares = ("severity", "quantisation", "stuck_at", "dead", "saturated", "drop", "jitter")
         for field in fields(self):
             value = getattr(self, field.name)
-            if value < 0:
+            if not 0 <= value < math.inf:  # written so that NaN fails too
                 raise ValueError(f"FaultSpec.{field.name}: found {value}, expected a number of at least 0")
-            if field.name in ("severity", "quantisation", "stuck_at", "dead", "saturated", "drop", "jitter") and value > 1:
+            if field.name in shares and value > 1:
                 raise ValueError(f"FaultSpec.{field.name}: found {value}, expected a number of at most 1")
 
     def strength(self, effect: str) -> float:

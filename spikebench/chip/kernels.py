@@ -10,8 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-#: Samples simulated together, the innermost axis of every array: their spikes stay in the first-level cache.
-TILE = 64
+#: At most so many samples are simulated together, as the innermost axis of every array (W below): long enough that
+#: starting a loop costs little, short enough that a small network's spikes stay in the cache.
+WIDEST = 512
+#: Their number is padded to a multiple of this, one vector register.
+LANES = 16
 
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
@@ -49,17 +52,18 @@ def first_currents(weights, inputs, currents):
 
     Args:
         weights: [P] effective weights, the first layer's first.
-        inputs: [T or 1, I, TILE].
-        currents: [T or 1, O, TILE], overwritten.
+        inputs: [T or 1, I, W].
+        currents: [T or 1, O, W], overwritten.
     """
+    width = currents.shape[2]
     lines = inputs.shape[1]
     for t in range(inputs.shape[0]):
         for o in range(currents.shape[1]):
-            for n in range(TILE):
+            for n in range(width):
                 currents[t, o, n] = np.float32(0.0)
             for i in range(lines):
                 w = weights[o * lines + i]
-                for n in range(TILE):
+                for n in range(width):
                     currents[t, o, n] += w * inputs[t, i, n]
 
 
@@ -68,7 +72,7 @@ def integrate(currents, weights, shapes, threshold, decay, offset, kappa, fate, 
     """Run all layers over time for one tile of samples.
 
     Args:
-        currents: [T or 1, O_1, TILE], of the first layer.
+        currents: [T or 1, O_1, W], of the first layer.
         weights: [P] effective weights.
         shapes: [L, 2] (neurons, inputs) a layer.
         threshold: [M] of all neurons, layer after layer; likewise decay, offset and fate.
@@ -76,9 +80,10 @@ def integrate(currents, weights, shapes, threshold, decay, offset, kappa, fate, 
         offset: [M].
         kappa: [L], compression; 0 is none.
         fate: [M], 0 sound, 1 dead, 2 saturated.
-        spikes: [M, T, TILE] float32, overwritten.
-        work: [2, TILE] float32, overwritten.
+        spikes: [M, T, W] float32, overwritten.
+        work: [2, W] float32, overwritten.
     """
+    width = work.shape[1]
     constant = currents.shape[0] == 1
     first, before, base = 0, 0, 0
     for layer in range(shapes.shape[0]):
@@ -89,17 +94,17 @@ def integrate(currents, weights, shapes, threshold, decay, offset, kappa, fate, 
                 spikes[m] = np.float32(fate[m] - 1)
                 continue
             a, theta = decay[m], threshold[m]
-            for n in range(TILE):
+            for n in range(width):
                 work[0, n] = np.float32(0.0)
             for t in range(spikes.shape[1]):
                 if layer > 0:
                     gather(weights, base + o * lines, lines - 1, spikes, before, t, work)
                 elif t == 0 or not constant:
-                    for n in range(TILE):
+                    for n in range(width):
                         work[1, n] = currents[t, o, n]
                 if layer > 0 or t == 0 or not constant:
                     distort(work, kappa[layer], offset[m])
-                for n in range(TILE):
+                for n in range(width):
                     v = a * work[0, n] + work[1, n]
                     spike = v > theta
                     spikes[m, t, n] = np.float32(1.0) if spike else np.float32(0.0)
@@ -112,30 +117,32 @@ def integrate(currents, weights, shapes, threshold, decay, offset, kappa, fate, 
 @njit(inline="always", **_OPTIONS)
 def distort(work, kappa, offset):
     """Compress the currents work[1] and add the neuron's own."""
+    width = work.shape[1]
     if kappa > 0:
-        for n in range(TILE):
+        for n in range(width):
             work[1, n] = compress(work[1, n], kappa)
     if offset != 0:
-        for n in range(TILE):
+        for n in range(width):
             work[1, n] += offset
 
 
 @njit(inline="always", **_OPTIONS)
 def gather(weights, row, count, spikes, before, t, work):
     """work[1, n] = always-on weight + sum_h w[row + h] S_h[t, n], four presynaptic neurons a pass, in the order of h."""
-    for n in range(TILE):
+    width = work.shape[1]
+    for n in range(width):
         work[1, n] = weights[row + count]
     h = 0
     while h + 4 <= count:
         w0, w1, w2, w3 = weights[row + h], weights[row + h + 1], weights[row + h + 2], weights[row + h + 3]
         b = before + h
-        for n in range(TILE):
+        for n in range(width):
             near = (work[1, n] + w0 * spikes[b, t, n]) + w1 * spikes[b + 1, t, n]
             work[1, n] = (near + w2 * spikes[b + 2, t, n]) + w3 * spikes[b + 3, t, n]
         h += 4
     while h < count:
         w = weights[row + h]
-        for n in range(TILE):
+        for n in range(width):
             work[1, n] += w * spikes[before + h, t, n]
         h += 1
 
@@ -147,7 +154,7 @@ def evaluate(weights, index, inputs, shapes, threshold, decay, offset, kappa, fa
     Args:
         weights: [D, C, P] effective weights.
         index: [D], which of the R inputs each device sees.
-        inputs: [R, K, T or 1, I, TILE], samples in K tiles.
+        inputs: [R, K, T or 1, I, W], samples in K tiles.
         shapes: [L, 2].
         threshold: [D, M]; likewise decay, offset, fate.
         decay: [D, M].
@@ -155,15 +162,15 @@ def evaluate(weights, index, inputs, shapes, threshold, decay, offset, kappa, fa
         kappa: [D, L].
         fate: [D, M].
         steps: T.
-        counts: [D, C, K, M, TILE], overwritten.
-        spikes: [D, C, K, M, T, TILE] to keep them, or zero-sized.
+        counts: [D, C, K, M, W], overwritten.
+        spikes: [D, C, K, M, T, W] to keep them, or zero-sized.
     """
-    devices, candidates, tiles, neurons = counts.shape[:4]
+    devices, candidates, tiles, neurons, width = counts.shape
     for job in prange(devices * candidates):
         d, c = job // candidates, job % candidates
-        currents = np.empty((inputs.shape[2], shapes[0, 0], TILE), np.float32)
-        work = np.empty((2, TILE), np.float32)
-        raster = np.empty((neurons, steps, TILE), np.float32)
+        currents = np.empty((inputs.shape[2], shapes[0, 0], width), np.float32)
+        work = np.empty((2, width), np.float32)
+        raster = np.empty((neurons, steps, width), np.float32)
         for k in range(tiles):
             first_currents(weights[d, c], inputs[index[d], k], currents)
             integrate(
@@ -176,10 +183,11 @@ def evaluate(weights, index, inputs, shapes, threshold, decay, offset, kappa, fa
 
 @njit(inline="always", **_OPTIONS)
 def count(spikes, first, counts):
-    """Spikes over time of the neurons from ``first`` on: [M, T, TILE] to [O, TILE]."""
+    """Spikes over time of the neurons from ``first`` on: [M, T, W] to [O, W]."""
+    width = counts.shape[1]
     for o in range(counts.shape[0]):
-        for n in range(TILE):
+        for n in range(width):
             counts[o, n] = np.float32(0.0)
         for t in range(spikes.shape[1]):
-            for n in range(TILE):
+            for n in range(width):
                 counts[o, n] += spikes[first + o, t, n]

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit, prange
 
 from spikebench.chip.faults import FULL_SCALE
-from spikebench.chip.kernels import _OPTIONS, TILE, count, first_currents, integrate, quantise
+from spikebench.chip.kernels import _OPTIONS, count, first_currents, integrate, quantise
 
 _FULL_SCALE = np.float32(FULL_SCALE)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -81,8 +81,8 @@ def propose_all(weights, keys, iteration, step, share, candidates, log_u):
 def tile_log_likelihood(counts, labels, samples, gain, table):
     """sum_n log softmax(gain * counts[:, n])[labels[n]] over the first ``samples`` of a tile.
 
-    Every factor of the normaliser lies in [1, O], so their product over a tile stays far from overflow and one
-    logarithm does for all.
+    Every factor of the normaliser lies in [1, O], so a product of many is far from overflow, and one logarithm does
+    for them all.
     """
     total = 0.0
     product = 1.0
@@ -95,6 +95,9 @@ def tile_log_likelihood(counts, labels, samples, gain, table):
         for o in range(counts.shape[0]):
             normaliser += table[int(top - counts[o, n])]
         product *= normaliser
+        if product > 1e200:
+            total -= np.log(product)
+            product = 1.0
         total += gain * (counts[labels[n], n] - top)
     return total - np.log(product)
 
@@ -131,9 +134,9 @@ def sample(
         temperature: of the likelihood.
         count_gain: b of the read-out.
         index: [D].
-        inputs: [R, K, T or 1, I, TILE].
-        labels: [R, K, TILE] int64.
-        samples: N, how many of the K * TILE are real.
+        inputs: [R, K, T or 1, I, W].
+        labels: [R, K, W] int64.
+        samples: N, how many of the K * W are real.
         steps: T.
         shapes: [L, 2], and the device as in ``kernels.evaluate``.
         threshold: [D, M].
@@ -149,7 +152,7 @@ def sample(
     devices, chains, size = weights.shape
     tiles = inputs.shape[1]
     neurons, outputs = threshold.shape[1], shapes[-1, 0]
-    lines, width = inputs.shape[3], shapes[0, 0]
+    lines, neurons_1, width = inputs.shape[3], shapes[0, 0], inputs.shape[4]
     table = np.exp(-count_gain * np.arange(steps + 1))
     for job in prange(devices * chains):
         d, c = job // chains, job % chains
@@ -158,13 +161,13 @@ def sample(
         acting = np.empty(size, np.float32)
         for p in range(size):
             acting[p] = effective(w[p], p, gain[d], stuck[d], stuck_value[d], levels[d])
-        currents = np.empty((2, tiles, x.shape[1], width, TILE), np.float32)
+        currents = np.empty((2, tiles, x.shape[1], neurons_1, width), np.float32)
         for k in range(tiles):
             first_currents(acting, x[k], currents[0, k])
         now = 0
-        raster = np.empty((neurons, steps, TILE), np.float32)
-        work = np.empty((2, TILE), np.float32)
-        counts = np.empty((outputs, TILE), np.float32)
+        raster = np.empty((neurons, steps, width), np.float32)
+        work = np.empty((2, width), np.float32)
+        counts = np.empty((outputs, width), np.float32)
         changed = np.empty(size, np.int64)
         values = np.empty(size, np.float32)
         previous = np.empty(size, np.float32)
@@ -183,14 +186,14 @@ def sample(
                 candidate[:] = currents[now, k]
                 for i in range(chosen):
                     p = changed[i]
-                    if p >= width * lines:
+                    if p >= neurons_1 * lines:
                         break
                     add_synapse(candidate, x[k], p // lines, p % lines, acting[p] - previous[i])
                 integrate(
                     candidate, acting, shapes, threshold[d], decay[d], offset[d], kappa[d], fate[d], raster, work
                 )
                 count(raster, neurons - outputs, counts)
-                real = min(TILE, samples - k * TILE)
+                real = min(width, samples - k * width)
                 likelihood += tile_log_likelihood(counts, y[k], real, count_gain, table)
             if log_u < (likelihood - log_likelihood[d, c]) / temperature + prior:
                 for i in range(chosen):
@@ -205,7 +208,8 @@ def sample(
 
 @njit(inline="always", **_OPTIONS)
 def add_synapse(currents, inputs, neuron, line, weight):
-    """Add one synapse's change to the currents [T or 1, O, TILE] of its neuron."""
+    """Add one synapse's change to the currents [T or 1, O, W] of its neuron."""
+    width = currents.shape[2]
     for t in range(inputs.shape[0]):
-        for n in range(TILE):
+        for n in range(width):
             currents[t, neuron, n] += weight * inputs[t, line, n]

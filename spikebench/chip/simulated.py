@@ -1,7 +1,8 @@
-"""Simulated devices: the compiled kernel where no fault is drawn anew at each use, the step-by-step session otherwise."""
+"""Simulated devices: the compiled kernel where no spike gets lost or late, the step-by-step session otherwise."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -25,6 +26,9 @@ class SimulatedChip:
         specs: the faults of each device.
         chip_seeds: which device each is; equal seeds are the same device.
         binary_inputs: whether input lines carry spikes; real-valued ones are metered as multiply-accumulates.
+
+    Attributes:
+        count_activity: whether spikes and operations are metered beside presentations; training has no use for them.
     """
 
     def __init__(
@@ -37,9 +41,10 @@ class SimulatedChip:
         self.device = draw_device(network, specs, chip_seeds)
         self.flat = Flat(network, self.device)
         self.meter = Meter.zero(len(specs))
-        fresh = (self.device.programming_noise, self.device.drop, self.device.jitter, self.device.read_noise)
-        self.deterministic = not any(bool(effect.any()) for effect in fresh)
-        self._uses = 0
+        self.count_activity = True
+        self._compiled = not bool((self.device.drop + self.device.jitter).any())
+        self.deterministic = self._compiled and not bool((self.device.programming_noise + self.device.read_noise).any())
+        self._uses: Counter[str] = Counter()
 
     @property
     def devices(self) -> int:
@@ -69,17 +74,19 @@ class SimulatedChip:
 
     def evaluate(self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Output counts [B, C, N, O] of candidates [B, C, P]; see ``protocol.Chip``."""
-        if self.deterministic:
-            counts, _ = self._simulate(parameters, inputs, index, keep=False)
-            return counts[..., -self.network.outputs :]
-        candidates = [self.run(parameters[:, c], inputs, index)[-1].sum(dim=2) for c in range(parameters.shape[1])]
-        counts = torch.stack(candidates, dim=1)
+        if self._compiled:
+            counts = self._simulate(parameters, inputs, index, keep=False)[0][..., -self.network.outputs :]
+        else:
+            candidates = [self.run(parameters[:, c], inputs, index)[-1].sum(dim=2) for c in range(parameters.shape[1])]
+            counts = torch.stack(candidates, dim=1)
+        if not bool(self.device.read_noise.any()):
+            return counts
         noise = [torch.randn(counts.shape[1:], generator=g) for g in self._generators("read_noise")]
         return counts + self.device.read_noise[:, None, None, None] * torch.stack(noise)
 
     def run(self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor) -> list[torch.Tensor]:
         """All spikes, one [B, N, T, neurons] a layer, of parameters [B, P]; see ``protocol.Chip``."""
-        if self.deterministic:
+        if self._compiled:
             _, spikes = self._simulate(parameters[:, None], inputs, index, keep=True)
             return list(spikes.split([o for o, _ in self.network.shapes], dim=-1))
         session = self.session(parameters, inputs.shape[1])
@@ -91,9 +98,13 @@ class SimulatedChip:
         return SimulatedSession(self, parameters, samples)
 
     def _generators(self, effect: str) -> list[torch.Generator]:
-        """Fresh randomness a device and use, the same in every batch that the device stands in."""
-        self._uses += 1
-        return [torch.Generator().manual_seed(seed(chip=c, effect=effect, use=self._uses)) for c in self.chip_seeds]
+        """Fresh randomness a device and use, the same in every batch that the device stands in.
+
+        Uses are counted for each effect: what else its neighbours draw must not shift a device's own draws.
+        """
+        self._uses[effect] += 1
+        use = self._uses[effect]
+        return [torch.Generator().manual_seed(seed(chip=c, effect=effect, use=use)) for c in self.chip_seeds]
 
     def program(self, parameters: torch.Tensor) -> torch.Tensor:
         """Effective weights [B, C, P] of programmed weights [B, C, P], with fresh programming noise."""
@@ -114,15 +125,15 @@ class SimulatedChip:
         samples, steps = inputs.shape[1], inputs.shape[2]
         tiles = tile(inputs)
         devices, candidates = parameters.shape[:2]
-        neurons = self.flat.threshold.shape[1]
+        neurons, width = self.flat.threshold.shape[1], tiles.shape[-1]
         shape = (devices, candidates, tiles.shape[1])
-        counts = np.empty((*shape, neurons, kernels.TILE), np.float32)
-        spikes = np.empty((*shape, neurons, steps, kernels.TILE) if keep else (0,) * 6, np.float32)
+        counts = np.empty((*shape, neurons, width), np.float32)
+        spikes = np.empty((*shape, neurons, steps, width) if keep else (0,) * 6, np.float32)
         weights = np.ascontiguousarray(self.program(parameters).numpy())
         kernels.evaluate(weights, index.numpy(), tiles, *self.flat.arrays, steps, counts, spikes)
         counts = counts.transpose(0, 1, 2, 4, 3).reshape(devices, candidates, -1, neurons)[:, :, :samples]
-        totals = torch.from_numpy(counts.sum(axis=(1, 2), dtype=np.float64))
-        self.record(totals, inputs, index, candidates)
+        if self.count_activity:
+            self.record(torch.from_numpy(counts.sum(axis=(1, 2), dtype=np.float64)), inputs, index, candidates)
         self.meter.presentations += candidates * samples
         if keep:
             spikes = spikes[:, 0].transpose(0, 1, 4, 3, 2).reshape(devices, -1, steps, neurons)[:, :samples]
@@ -162,15 +173,31 @@ class Flat:
 
 
 def tile(inputs: torch.Tensor) -> np.ndarray:
-    """Inputs [R, N, T, I] as the kernels take them, [R, K, T or 1, I, TILE], padded with silent samples."""
+    """Inputs [R, N, T, I] as the kernels take them, [R, K, T or 1, I, W], padded with silent samples."""
     if is_constant(inputs):
         inputs = inputs[:, :, :1]
     splits, samples, steps, lines = inputs.shape
-    count = -(-samples // kernels.TILE)
-    tiles = np.zeros((splits, count * kernels.TILE, steps, lines), np.float32)
+    count, width = _tiling(samples)
+    tiles = np.zeros((splits, count * width, steps, lines), np.float32)
     tiles[:, :samples] = inputs.numpy()
-    tiles = tiles.reshape(splits, count, kernels.TILE, steps, lines)
+    tiles = tiles.reshape(splits, count, width, steps, lines)
     return np.ascontiguousarray(tiles.transpose(0, 1, 3, 4, 2))
+
+
+def tile_labels(labels: torch.Tensor) -> np.ndarray:
+    """Class labels [R, N] as the kernels take them, [R, K, W]; padding has class 0 and is not looked at."""
+    splits, samples = labels.shape
+    count, width = _tiling(samples)
+    tiles = np.zeros((splits, count * width), np.int64)
+    tiles[:, :samples] = labels.numpy()
+    return tiles.reshape(splits, count, width)
+
+
+def _tiling(samples: int) -> tuple[int, int]:
+    """How many tiles, all of one width, hold so many samples with the least padding."""
+    count = max(1, -(-samples // kernels.WIDEST))
+    lanes = kernels.LANES
+    return count, max(lanes, -(-samples // (count * lanes)) * lanes)
 
 
 class SimulatedSession:
@@ -199,7 +226,9 @@ class SimulatedSession:
             if index > 0:
                 arriving = self._transmit(self._states[index - 1].spikes, index - 1)
                 signal = torch.cat([arriving, torch.ones_like(arriving[..., :1])], dim=-1)
-            current = compress(signal @ weights.mT, layer.compression[:, None, None]) + layer.offset[:, None]
+            # A matrix product sums in another order beside other devices; rounding from double precision hides it.
+            weighed = (signal.double() @ weights.double().mT).float()
+            current = compress(weighed, layer.compression[:, None, None]) + layer.offset[:, None]
             constants = LIFParameters(layer.decay[:, None], layer.threshold[:, None])
             potential, spikes = lif_step(current, self._states[index], constants)
             spikes = torch.where(layer.silent[:, None], 0.0, torch.where(layer.saturated[:, None], 1.0, spikes))
@@ -208,8 +237,9 @@ class SimulatedSession:
             self._states[index] = LIFState(potential, spikes)
             potentials.append(potential)
         spiked = tuple(state.spikes for state in self._states)
-        totals = torch.cat([s.sum(dim=1, dtype=torch.float64) for s in spiked], dim=1)
-        self._chip.record(totals, inputs[:, :, None], torch.arange(len(inputs)), 1)
+        if self._chip.count_activity:
+            totals = torch.cat([s.sum(dim=1, dtype=torch.float64) for s in spiked], dim=1)
+            self._chip.record(totals, inputs[:, :, None], torch.arange(len(inputs)), 1)
         return Observation(spiked, tuple(potentials))
 
     def _transmit(self, spikes: torch.Tensor, layer: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from spikebench.figures.tables import at, in_sweep, pick, summary
 from spikebench.figures.text import by_arm, repetitions
 from spikebench.statistics import smallest_size_reaching
 
-TITLE = "Test accuracy against the number of training samples"
+TITLE = "Test accuracy against training samples"
 EXPERIMENT = "chip_in_the_loop"
 
 

@@ -43,8 +43,7 @@ LEAD: dict[Arm, Style] = {
     Arm("backprop", "oracle"): Style("Backprop oracle", "#029e73", "D", "-."),
 }
 
-# The palette's other colours, but for the two too pale on white; three lists of coprime or repeated lengths give
-# twenty different pairs of colour and marker before a style comes back.
+# The palette's other colours, but for those too pale on white: with five markers, twenty arms before a look comes back.
 _COLOURS = ("#de8f05", "#56b4e9", "#949494", "#ca9161")
 _MARKERS = ("v", "P", "X", "*", "h")
 LINES: tuple[Line, ...] = ("-", "--", "-.", ":")

@@ -52,7 +52,7 @@ class Drawing:
     """A finished figure with its words and numbers.
 
     Attributes:
-        figure: without the small print below.
+        figure: without the small print.
         note: the small print: what is plotted, and n.
         caption: sentences with the main numbers.
         alt: what the figure shows, for those who cannot see it.
@@ -99,7 +99,7 @@ def draw_figure(
         for suffix in ("png", "pdf"):
             with replacing(directory / f"{name}.{suffix}") as temporary:
                 # No dates and versions inside: the same rows give the same bytes.
-                metadata = {"Software": None} if suffix == "png" else {"CreationDate": None}
+                metadata = dict.fromkeys(("Software",) if suffix == "png" else ("CreationDate", "Creator", "Producer"))
                 drawing.figure.savefig(temporary, format=suffix, dpi=DPI, metadata=metadata)
     document: dict[str, Any] = {
         "name": name,

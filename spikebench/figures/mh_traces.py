@@ -1,4 +1,4 @@
-"""What the sampler did: log-posterior and acceptance rate over the proposals, for a few cells."""
+"""What the sampler did: log-posterior and acceptance rate over the blocks of proposals, for a few cells."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def draw(rows: pd.DataFrame, context: Context) -> Drawing:
     lines = {chain: LINES[i % len(LINES)] for i, chain in enumerate(chains)}
     keys = [Line2D([], [], color=colours[r], label=f"repetition {r}") for r in shown]
     keys += [Line2D([], [], color="black", linestyle=lines[c], label=f"chain {c}") for c in chains]
-    figure, axes = canvas(2, len(severities), TITLE, keys, height=1.35, sharex=True, sharey="row")
+    figure, axes = canvas(2, len(severities), TITLE, keys, height=1.35, left=0.75, sharex=True, sharey="row")
     for column, severity in zip(axes.T, severities, strict=True):
         for panel, (name, (_, scale)) in zip(column, _TRACES.items(), strict=True):
             for (repetition, chain), trace in at(traces, severity=severity, name=name).groupby(["repetition", "chain"]):
@@ -52,37 +52,46 @@ def draw(rows: pd.DataFrame, context: Context) -> Drawing:
                 look = {"color": colours[repetition], "linestyle": lines[chain]}
                 panel.plot(trace["step"], trace["value"] * scale, linewidth=1, **look)
         column[0].set_title(f"severity {severity:g}")
-        column[1].set_xlabel("proposals")
+        column[1].set_xlabel("block of proposals")
     for panel, (words, _) in zip(axes[:, 0], _TRACES.values(), strict=True):
         panel.set_ylabel(words)
     axes[1, 0].set_ylim(bottom=0)
+    climbed = at(traces, name="log_posterior")["value"]
+    low, high = climbed.quantile(0.1), climbed.max()  # the first blocks start so low that the rest would look flat
+    axes[0, 0].set_ylim(low - 0.1 * (high - low) - 1, high + 0.1 * (high - low) + 1)
 
     measured = _diagnostics(rows)
     fault, size = rows["fault"].iloc[0], rows["training_size"].iloc[0]
     found = "; ".join(_in_words(record) for record in measured.to_dict("records"))
     caption = (
-        f"Log-posterior and acceptance rate over the proposals, {len(chains)} chains in each of {len(shown)} "
+        f"Log-posterior and acceptance rate over the blocks of proposals, {len(chains)} chains in each of {len(shown)} "
         f"repetitions; {fault}, {size} training samples. Over all repetitions: {found}."
     )
     alt = (
-        f"Line charts over the proposals, a column each for severity {', '.join(f'{s:g}' for s in severities)}: above "
-        f"the log-posterior, below the acceptance rate of each chain. Over all repetitions: {found}."
+        f"Line charts over the blocks of proposals, a column each for severity "
+        f"{', '.join(f'{s:g}' for s in severities)}: above the log-posterior, below the acceptance rate of each chain. "
+        f"Over all repetitions: {found}."
     )
-    note = f"{len(shown)} of n = {rows['repetition'].nunique()} repetitions; fault: {fault}, {size} training samples"
+    note = (
+        f"{len(shown)} of n = {rows['repetition'].nunique()} repetitions; fault: {fault}, {size} training samples; the "
+        "first blocks may lie below the panel"
+    )
     return Drawing(figure, note, caption, alt, int(measured["n"].max()), {"diagnostics": measured})
 
 
 def _diagnostics(rows: pd.DataFrame) -> pd.DataFrame:
     """By severity, over the repetitions: mean, least and greatest effective sample size, and mean acceptance rate."""
     parsed = [json.loads(text) for text in rows["diagnostics"]]
-    values = {name: [float(p.get(name, np.nan)) for p in parsed] for name in ("ess", "acceptance_rate")}
+    values = {
+        name: [float(p.get(name, np.nan)) for p in parsed] for name in ("effective_sample_size", "acceptance_rate")
+    }
     grouped = pd.DataFrame(values).assign(severity=rows["severity"].to_numpy()).groupby("severity")
     return grouped.agg(
-        ess=("ess", "mean"),
-        ess_least=("ess", "min"),
-        ess_greatest=("ess", "max"),
+        ess=("effective_sample_size", "mean"),
+        ess_least=("effective_sample_size", "min"),
+        ess_greatest=("effective_sample_size", "max"),
         acceptance_rate=("acceptance_rate", "mean"),
-        n=("ess", "size"),
+        n=("acceptance_rate", "size"),
     ).reset_index()
 
 

@@ -7,11 +7,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from spikebench.figures.drawing import Context, Drawing
-from spikebench.figures.style import GREY, bars, canvas, key, percent_axis
+from spikebench.figures.style import GREY, bars, canvas, key, percent_axis, shifts
 from spikebench.figures.tables import at, hardest, in_sweep, pick, summary
 from spikebench.figures.text import big, measured, repetitions
 
-TITLE = "Test accuracy against chip presentations spent on training"
+TITLE = "Test accuracy against chip presentations"
 EXPERIMENT = "chip_in_the_loop"
 
 
@@ -32,19 +32,20 @@ def draw(rows: pd.DataFrame, context: Context) -> Drawing:
     zero = _place_of_zero(rows["chip_presentations"])
     for panel, severity in zip(axes[0], severities, strict=True):
         panel.set(xscale="log", title=f"severity {severity:g}", xlabel="samples shown to the chip")
-        for arm, style in arms.items():
-            _cloud(panel, at(rows, severity=severity, arm=arm), style.colour, style.marker, zero)
-            mean = at(points, severity=severity, arm=arm)
+        for (arm, style), shift in zip(arms.items(), shifts(len(arms), 0.06, 0.3), strict=True):
+            aside = 10**shift  # arms that spent the same must not hide each other
+            look = {"color": style.colour, "marker": style.marker, "linestyle": "none"}
+            cells, mean = (at(table, severity=severity, arm=arm) for table in (rows, points))
+            spent_by_cell = cells["chip_presentations"].clip(lower=zero)
+            panel.plot(spent_by_cell * aside, cells["accuracy"], alpha=0.25, markersize=3, **look)
             panel.errorbar(
-                mean["mean_presentations"].clip(lower=zero),
+                mean["mean_presentations"].clip(lower=zero) * aside,
                 mean["mean"],
                 xerr=bars(mean, "_presentations"),
                 yerr=bars(mean),
-                color=style.colour,
-                marker=style.marker,
-                linestyle="none",
                 markersize=6,
                 markeredgecolor="black",
+                **look,
             )
     if (rows["chip_presentations"] == 0).any():
         for panel in axes[0]:
@@ -57,21 +58,18 @@ def draw(rows: pd.DataFrame, context: Context) -> Drawing:
     told = (f"{arm} {measured(p)} for {big(p['mean_presentations'])}" for arm in arms if (p := found.get(arm)))
     words = f"At severity {severities[-1]:g}: {', '.join(told)}."
     caption = (
-        f"{TITLE} (tuning and all chains included; logarithmic axis), {fault}, {size} training samples: pale points "
-        f"are repetitions, full ones means with 95% Student-t intervals over {n}. {words}"
+        f"{TITLE} spent on training (tuning and all chains included; logarithmic axis), {fault}, {size} training "
+        f"samples: pale points are repetitions, full ones means with 95% Student-t intervals over {n}. {words}"
     )
     alt = (
         f"Scatter plots of test accuracy against chip presentations, a panel each for severity "
         f"{', '.join(f'{s:g}' for s in severities)}, a mark each for {', '.join(arms)}. {words}"
     )
-    note = f"pale: repetitions; full: mean and 95% Student-t interval, {n}; fault: {fault}, {size} training samples"
+    note = (
+        f"pale: repetitions; full: mean and 95% Student-t interval, {n}; fault: {fault}, {size} training samples; arms "
+        "set slightly apart"
+    )
     return Drawing(figure, note, caption, alt, int(points["n"].max()), {"points": points})
-
-
-def _cloud(panel: Axes, cells: pd.DataFrame, colour: str, marker: str, zero: float) -> None:
-    """The single cells of an arm, pale."""
-    at_least = cells["chip_presentations"].clip(lower=zero)
-    panel.plot(at_least, cells["accuracy"], color=colour, marker=marker, linestyle="none", alpha=0.25, markersize=3)
 
 
 def _place_of_zero(presentations: pd.Series) -> float:

@@ -71,7 +71,7 @@ def canvas(
         keys: entries of the legend.
         height: of one panel, in inches.
         left: space for the y labels, in inches.
-        **subplots: handed to ``Figure.subplots``.
+        **subplots: which axes are shared, handed to ``Figure.subplots``.
     """
     columns_of_keys = _columns_that_fit([str(entry.get_label()) for entry in keys])
     top = _TITLE + ceil(len(keys) / columns_of_keys) * _LEGEND_LINE + 0.24
@@ -86,7 +86,7 @@ def canvas(
         top=1 - top / total,
         bottom=bottom / total,
         hspace=gap / height,
-        wspace=0.12 if subplots.get("sharey") else 0.3,
+        wspace=0.12,
     )
     figure.text(0.08 / WIDTH, 1 - 0.07 / total, title, size=9.5, weight="bold", va="top")
     figure.legend(
@@ -128,7 +128,7 @@ def small_print(figure: Figure, text: str, dataset: str, preset: str) -> None:
     figure.text(1 - 0.08 / WIDTH, 1 - 0.1 / height, stamp, size=6.5, color=GREY, ha="right", va="top", weight="bold")
 
 
-def curve(panel: Axes, points: pd.DataFrame, x: str, style: Style, shift: float = 0.0, **marks: Any) -> None:
+def curve(panel: Axes, points: pd.DataFrame, x: str, style: Style, shift: float) -> None:
     """One arm's means with interval bars, joined by its line.
 
     Args:
@@ -138,7 +138,6 @@ def curve(panel: Axes, points: pd.DataFrame, x: str, style: Style, shift: float 
         style: the arm's.
         shift: moves the points sideways, so that bars of several arms do not hide each other: added on a linear axis,
             a relative change on a logarithmic one.
-        **marks: further arguments of ``Axes.errorbar``.
     """
     points = points.sort_values(x)
     at = points[x].to_numpy(dtype=np.float64)
@@ -152,7 +151,6 @@ def curve(panel: Axes, points: pd.DataFrame, x: str, style: Style, shift: float 
         linestyle=style.line,
         elinewidth=0.9,
         markeredgewidth=0.8,
-        **marks,
     )
 
 

@@ -62,7 +62,7 @@ def hardest(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary(rows: pd.DataFrame, by: Sequence[str], metric: str) -> pd.DataFrame:
-    """Mean and 95 % Student-t interval of a metric over the repetitions.
+    """Mean and 95% Student-t interval of a metric over the repetitions.
 
     Args:
         rows: finished rows.

@@ -33,7 +33,7 @@ class Provenance(TypedDict):
         data: one entry a data set, with the fields of ``spikebench.data.Provenance``.
         methods: name to citation.
         versions: package to version.
-        commit: of the code, or a word for why there is none.
+        commit: of the code that trained the rows (several, if so), or a word for why there is none.
         cpus: of the machine that made the report.
         created: when, as people write it.
     """
@@ -105,8 +105,8 @@ def build(
             arms=by_arm(plan_coverage),
             coverage=plan_coverage.to_dict("records"),
             errors=errors(rows),
+            rows=len(rows),
             traces={"points": len(traces), "cells": traces["cell"].nunique()},
-            commits=rows["commit"].replace("", pd.NA).dropna().value_counts().to_dict(),
             provenance=provenance,
         )
     )

@@ -31,3 +31,11 @@ def draw(rows: pd.DataFrame, tmp_path: Path) -> Callable[..., dict[str, Any]]:
         return figures.draw(name, table, synthetic.traces(rows), preset, tmp_path, CLAIMS)
 
     return draw_one
+
+
+@pytest.fixture(scope="session")
+def gallery(rows: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """All figures of the synthetic rows: their folder, and name to what ``draw`` returned."""
+    folder = tmp_path_factory.mktemp("gallery")
+    traces = synthetic.traces(rows)
+    return folder, {name: figures.draw(name, rows, traces, "default", folder, CLAIMS) for name in figures.NAMES}

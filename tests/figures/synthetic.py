@@ -116,7 +116,7 @@ def _row(
         "gradient_steps": 0 if arm == ARMS[0] else 400,
         "test_size": 171,
         "choice": "{}",
-        "diagnostics": '{"acceptance_rate":0.25,"ess":30.0}' if arm == ARMS[0] else "{}",
+        "diagnostics": '{"acceptance_rate":0.25,"effective_sample_size":30.0}' if arm == ARMS[0] else "{}",
         "estimates": _canonical(estimates) if arm == ARMS[0] else "{}",
         "reliability": "{}",
         "seconds": 0.5,
@@ -135,11 +135,11 @@ def traces(table: pd.DataFrame, points: int = 40, chains: int = 2) -> pd.DataFra
     """Log-posterior and acceptance traces for the sampler's cells of the main sweep."""
     chosen = table[(table["method"] == "metropolis_hastings") & table["sweeps"].str.contains("severity")]
     chosen = chosen[chosen["fault"] == "paper-full"]
-    steps = np.linspace(1, 5000, points).astype(int)
+    steps = np.linspace(1, 100, points).astype(int)
     parts = []
     for cell, chain in itertools.product(chosen["cell"], range(chains)):
-        climb = -60 - 220 * np.exp(-steps / 600) - 5 * chain
-        settle = 0.25 + 0.3 * np.exp(-steps / 300)
+        climb = -60 - 220 * np.exp(-steps / 12) - 5 * chain
+        settle = 0.25 + 0.3 * np.exp(-steps / 6)
         for name, values in (("log_posterior", climb), ("acceptance_rate", settle)):
             parts.append(pd.DataFrame({"cell": cell, "name": name, "chain": chain, "step": steps, "value": values}))
     return pd.concat(parts, ignore_index=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 import synthetic
 
 Draw = Callable[..., dict[str, Any]]
+Gallery = tuple[Path, dict[str, dict[str, Any]]]
 
 #: Student t, 2 degrees of freedom, 97.5 %, over sqrt(3): half an interval of three values with standard deviation 1.
 HALF = 4.302652729911275 / 3**0.5
@@ -21,8 +23,8 @@ def _point(document: dict[str, Any], table: str = "points", **where: object) -> 
     return found[0]
 
 
-def test_means_and_t_intervals_are_those_computed_by_hand(draw: Draw) -> None:
-    document = draw("accuracy-vs-severity")
+def test_means_and_t_intervals_are_those_computed_by_hand(gallery: Gallery) -> None:
+    document = gallery[1]["accuracy-vs-severity"]
     # 0.95 - 0.02 - 0.4 / sqrt(398) = 0.909950, standard deviation 0.01
     mh = _point(document, arm="MH in the loop", fault="paper-full", severity=1.0)
     assert mh["mean"] == pytest.approx(0.93 - 0.4 / 398**0.5)
@@ -36,8 +38,8 @@ def test_means_and_t_intervals_are_those_computed_by_hand(draw: Draw) -> None:
     assert len(document["numbers"]["points"]) == 3 * 4 * 6
 
 
-def test_paired_differences_and_their_intervals(draw: Draw) -> None:
-    document = draw("paired-difference")
+def test_paired_differences_and_their_intervals(gallery: Gallery) -> None:
+    document = gallery[1]["paired-difference"]
     # repetition by repetition: 0.20 + 0.01 x (1 - 2) x (-1, 0, 1)
     difference = _point(document, arm="Backprop in the loop", fault="paper-full", severity=1.0)
     assert difference["mean"] == pytest.approx(0.20)
@@ -58,8 +60,8 @@ def test_pairs_need_both_arms_of_the_same_repetition(draw: Draw, rows: pd.DataFr
     assert _point(document, arm="Backprop off-chip", fault="threshold", severity=0.5)["n"] == 3
 
 
-def test_the_size_at_which_the_target_is_reached(draw: Draw) -> None:
-    document = draw("accuracy-vs-training-size")
+def test_the_size_at_which_the_target_is_reached(gallery: Gallery) -> None:
+    document = gallery[1]["accuracy-vs-training-size"]
     # severity 0: 0.95 - 0.4 / sqrt(n) >= 0.85 from n = 16 on, so 20 is the first size; at severity 1 backprop in the
     # loop ends at 0.73 - 0.4 / sqrt(398)
     reached = {(r["severity"], r["arm"]): r["training_size"] for r in document["numbers"]["reached"]}
@@ -70,8 +72,8 @@ def test_the_size_at_which_the_target_is_reached(draw: Draw) -> None:
     assert "Backprop in the loop at no size" in document["caption"]
 
 
-def test_presentations_are_shown_with_what_they_bought(draw: Draw) -> None:
-    document = draw("presentations-vs-accuracy")
+def test_presentations_are_shown_with_what_they_bought(gallery: Gallery) -> None:
+    document = gallery[1]["presentations-vs-accuracy"]
     mh = _point(document, arm="MH in the loop", severity=1.0)
     assert (mh["mean_presentations"], mh["n_presentations"]) == (3_980_000, 3)
     assert mh["low_presentations"] == mh["high_presentations"] == 3_980_000
@@ -83,15 +85,15 @@ def test_presentations_are_shown_with_what_they_bought(draw: Draw) -> None:
 def test_effective_sample_size_and_acceptance_are_told(draw: Draw, rows: pd.DataFrame) -> None:
     rows = rows.copy()
     one = (rows["severity"] == 1.0) & (rows["repetition"] == 0) & (rows["method"] == "metropolis_hastings")
-    rows.loc[one, "diagnostics"] = '{"acceptance_rate":0.1,"ess":6.0}'
+    rows.loc[one, "diagnostics"] = '{"acceptance_rate":0.1,"effective_sample_size":6.0}'
     caption = draw("mh-traces", rows)["caption"]
     assert "severity 0 (n = 3): effective sample size 30.0 (30.0 to 30.0), acceptance 25.0%" in caption
     assert "severity 1 (n = 3): effective sample size 22.0 (6.0 to 30.0), acceptance 20.0%" in caption
     assert "2 chains in each of 3 repetitions" in caption
 
 
-def test_ablations_hold_the_base_and_each_departure_from_it(draw: Draw) -> None:
-    document = draw("ablations")
+def test_ablations_hold_the_base_and_each_departure_from_it(gallery: Gallery) -> None:
+    document = gallery[1]["ablations"]
     levels = {(p["factor"], p["level"]) for p in document["numbers"]["points"]}
     assert levels == {
         *(("Encoding", level) for level in ("constant", "latency", "rate")),
@@ -107,15 +109,15 @@ def test_ablations_hold_the_base_and_each_departure_from_it(draw: Draw) -> None:
     assert "mean-of-weights: 91.0% [88.5, 93.5]" in document["caption"]
 
 
-def test_every_fault_and_size_of_the_common_sweep(draw: Draw) -> None:
-    document = draw("faults-and-data")
+def test_every_fault_and_size_of_the_common_sweep(gallery: Gallery) -> None:
+    document = gallery[1]["faults-and-data"]
     assert len(document["numbers"]["points"]) == 3 * 3 * 4 * 6
     point = _point(document, arm="Backprop oracle", fault="gain-mismatch", training_size=80, severity=1.0)
     assert point["mean"] == pytest.approx(0.95 - 0.05 * 0.6 - 0.4 / 80**0.5)
 
 
-def test_calibration_stands_beside_its_null_band(draw: Draw) -> None:
-    document = draw("faults-and-data-calibration")
+def test_calibration_stands_beside_its_null_band(gallery: Gallery) -> None:
+    document = gallery[1]["faults-and-data-calibration"]
     ece = _point(document, "ece", arm="MH in the loop", fault="paper-full", severity=1.0)
     assert ece["mean"] == pytest.approx(0.5 * (0.07 + 0.4 / 398**0.5))
     assert (ece["ece_null_low"], ece["ece_null_high"]) == (pytest.approx(0.02), pytest.approx(0.05))

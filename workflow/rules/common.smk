@@ -1,7 +1,5 @@
 # What the rules share: the plan, made without importing torch each time the workflow is read.
 
-from pathlib import Path
-
 from spikebench.paths import Results
 from spikebench.snakefile import hold_the_project, plan_or_exit, retry_token
 
@@ -10,5 +8,6 @@ PLAN = plan_or_exit(ROOT, config)
 PRESET = PLAN.config.name
 RESULTS = Results(PRESET, Path(""))
 
+
 wildcard_constraints:
-    job=r"[a-z0-9_.]+",
+    job=r"[^/]+",

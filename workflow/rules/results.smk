@@ -10,6 +10,8 @@ rule gather:
         f"results/{PRESET}/logs/gather.log",
     conda:
         "../envs/spikebench.yaml"
+    params:
+        expected=PLAN.expected,
     shell:
         "spikebench gather > {log} 2>&1"
 

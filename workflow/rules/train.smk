@@ -14,6 +14,6 @@ rule train:
         digest=lambda wildcards: PLAN.jobs[wildcards.job].digest,
         retry=lambda wildcards: retry_token(RESULTS, wildcards.job, config["retry"]),
     shell:
-        # exec: the supervisor must be Snakemake's own child, to see when it dies.
+        # exec: the supervisor must be Snakemake's own child, to see when it dies; $PPID is Snakemake.
         "exec spikebench train --job {wildcards.job} --digest {params.digest}"
-        " --retry-token {params.retry:q} --log {log}"
+        " --retry-token {params.retry:q} --log {log} --parent $PPID"

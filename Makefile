@@ -1,0 +1,66 @@
+# `make` sets up and replicates; `make test` sets up and tests. Everything works without a network but the package
+# registry, and without a GPU.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The tried versions; torch first, so that nothing can pull a build with gigabytes of CUDA.
+TORCH := torch==2.13.0
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := default
+.PHONY: default smoke full report ui bench lint test test-slow clean clean-results format help
+
+default: $(VENV)/.installed ## the default replication, minutes on a laptop
+	snakemake --quiet rules
+	@spikebench where
+
+smoke: $(VENV)/.installed ## every rule, tiny: is everything in order?
+	snakemake --quiet rules --config preset=smoke
+	@spikebench where --preset smoke
+
+full: $(VENV)/.installed ## the published replication, an evening
+	snakemake --quiet rules --config preset=full
+	@spikebench where --preset full
+
+report: $(VENV)/.installed ## tables, figures, claims and page from whatever rows exist (PRESET=full for another preset)
+	spikebench all-from-rows $(if $(PRESET),--preset $(PRESET))
+
+ui: $(VENV)/.installed ## browse the runs in MLflow on 127.0.0.1
+	spikebench ui
+
+bench: $(VENV)/.installed ## speed against peers; every figure the README quotes
+	python benchmarks/mh_engine.py
+
+lint: $(VENV)/.installed ## format, style, types, workflow
+	ruff format --check .
+	ruff check .
+	mypy
+	snakefmt --check --line-length 120 Snakefile workflow/rules
+	snakemake --lint
+
+format: $(VENV)/.installed
+	ruff format .
+	ruff check --fix .
+	snakefmt --line-length 120 Snakefile workflow/rules
+
+test: $(VENV)/.installed ## all tests but the long drills
+	pytest -n 2 --dist loadgroup
+
+test-slow: $(VENV)/.installed ## the long drills: kill -9 at random moments, power cuts, statistics with many draws
+	pytest -m slow
+
+clean: ## caches and the environment; results stay
+	rm -rf $(VENV) .snakemake .pytest_cache .mypy_cache .ruff_cache *.egg-info
+
+clean-results: ## the only target that deletes results
+	find results -mindepth 1 -not -name README.md -delete
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Spikebench needs Python 3.11 or newer: make PYTHON=python3.11')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,243 @@
+"""A wrong configuration is one sentence (file, key, what was found, what is allowed), status 1 and no job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from project import MH, PRESET, Project
+
+from spikebench import plugins
+from spikebench.cli import main
+from spikebench.errors import UserError
+
+CONFIG = "config/config.yaml"
+EXPERIMENT = "config/experiments/chip_in_the_loop.yaml"
+PRESET_FILE = f"config/presets/{PRESET}.yaml"
+AXES = {"dataset": ["breast_cancer"], "fault": ["paper-full"], "severity": [0.0], "training_size": [20]}
+
+
+def axes(**keys: object) -> Callable[[Project], None]:
+    return lambda project: project.experiment(axes={**AXES, **keys})
+
+
+def arm(**keys: object) -> Callable[[Project], None]:
+    return lambda project: project.experiment(arms=[{**MH, **keys}])
+
+
+def main_keys(**keys: object) -> Callable[[Project], None]:
+    return lambda project: project.change(CONFIG, **keys)
+
+
+def preset(**keys: object) -> Callable[[Project], None]:
+    return lambda project: project.change(PRESET_FILE, **keys)
+
+
+def text(file: str, content: str) -> Callable[[Project], None]:
+    def write(project: Project) -> None:
+        (project.root / file).write_text(content)
+
+    return write
+
+
+def gone(file: str) -> Callable[[Project], None]:
+    return lambda project: (project.root / file).unlink()
+
+
+#: What is wrong, and what the sentence must name: the file, the key, what was found, what is allowed.
+MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
+    "key of config.yaml": (main_keys(presett="x"), [CONFIG, "'presett'", "allowed: data, experiments"]),
+    "key inside limits": (
+        main_keys(limits={"cell_seconds": 1, "shard_second": 1}),
+        [CONFIG, "limits", "'shard_second'", "allowed: cell_seconds, shard_seconds"],
+    ),
+    "key missing": (main_keys(jobs={}), [CONFIG, "jobs", "'seconds' is missing"]),
+    "limit of 0": (
+        main_keys(limits={"cell_seconds": 0, "shard_seconds": 9}),
+        [CONFIG, "limits.cell_seconds", "0", "at least 1"],
+    ),
+    "limit in words": (
+        main_keys(limits={"cell_seconds": "long", "shard_seconds": 9}),
+        [CONFIG, "limits.cell_seconds", '"long"', "number"],
+    ),
+    "kind of data": (main_keys(data={"kind": "fake"}), [CONFIG, "data.kind", '"fake"', "auto, real, simulated"]),
+    "kind without recordings": (
+        main_keys(data={"kind": "simulated"}),
+        [CONFIG, "data.kind", "'simulated'", "breast_cancer: auto, real"],
+    ),
+    "retry": (main_keys(retry="ok"), [CONFIG, "retry", '"ok"', "failed, timed-out"]),
+    "fault coefficient": (
+        main_keys(faults={"paper-full": {"treshold": 1.0}}),
+        [CONFIG, "faults.paper-full", "'treshold'", "threshold"],
+    ),
+    "negative fault": (
+        main_keys(faults={"paper-full": {"threshold": -1.0}}),
+        [CONFIG, "faults.paper-full.threshold", "-1.0", "at least 0"],
+    ),
+    "preset": (main_keys(preset="huge"), ["config/presets/huge.yaml", "does not exist", "default", "full", "smoke"]),
+    "path as preset": (main_keys(preset="../x"), [CONFIG, "preset", '"../x"', "config/presets/"]),
+    "experiment": (
+        main_keys(experiments=["chips"]),
+        ["config/experiments/chips.yaml", "does not exist", "chip_in_the_loop", "faults_and_data"],
+    ),
+    "no experiment": (main_keys(experiments=[]), [CONFIG, "experiments", "[]", "a list of at least 1"]),
+    "key of a preset": (preset(repetition=3), [PRESET_FILE, "'repetition'", "repetitions"]),
+    "no repetitions": (preset(repetitions=0), [PRESET_FILE, "repetitions", "0", "at least 1"]),
+    "name of a preset": (preset(name="small"), [PRESET_FILE, "name", "'small'", PRESET]),
+    "method of a preset": (
+        preset(settings={"mh": {}}),
+        [PRESET_FILE, "settings.mh", "'mh'", "backprop, metropolis_hastings"],
+    ),
+    "setting of a preset": (
+        preset(settings={"backprop": {"step": 3}}),
+        [PRESET_FILE, "settings.backprop", "'step'", "steps, minibatch"],
+    ),
+    "search space is no setting": (
+        preset(settings={"backprop": {"SEARCH": {}}}),
+        [PRESET_FILE, "settings.backprop", "'SEARCH'", "allowed: steps"],
+    ),
+    "axis thinned": (preset(keep={"sevrity": [0]}), [PRESET_FILE, "keep", "'sevrity'", "severity, training_size"]),
+    "severity -1": (axes(severity=[0.0, -1]), [EXPERIMENT, "axes.severity.1", "-1", "at least 0"]),
+    "severity 2": (axes(severity=[2]), [EXPERIMENT, "axes.severity.0", "2", "at most 1"]),
+    "training size": (axes(training_size=[1]), [EXPERIMENT, "axes.training_size.0", "1", "at least 4"]),
+    "axis": (axes(severities=[0]), [EXPERIMENT, "axes", "'severities'", "severity"]),
+    "axis left out": (
+        lambda p: p.experiment(axes={k: v for k, v in AXES.items() if k != "fault"}),
+        [EXPERIMENT, "axes.fault is missing"],
+    ),
+    "width": (axes(network=[{"hidden": [0]}]), [EXPERIMENT, "axes.network.0.hidden.0", "0", "at least 1"]),
+    "data set": (axes(dataset=["iris"]), [EXPERIMENT, "dataset", "'iris'", "breast_cancer", "datasets/"]),
+    "setting of a data set": (
+        axes(data_settings=[{"encodings": "rate"}]),
+        [EXPERIMENT, "data_settings", "'encodings'", "encoding, steps"],
+    ),
+    "fault": (axes(fault=["paper"]), [EXPERIMENT, "fault", "'paper'", "threshold+tau+gain", "paper-full"]),
+    "method": (arm(method="adam"), [EXPERIMENT, "arms", "'adam'", "backprop, metropolis_hastings", "methods/"]),
+    "mode": (arm(mode="on-chip"), [EXPERIMENT, "arms.0.mode", '"on-chip"', "off-chip, in-the-loop, oracle"]),
+    "setting of a method": (
+        arm(settings={"iteration": 5}),
+        [EXPERIMENT, "settings", "'iteration'", "iterations, samples", "methods/metropolis_hastings.py"],
+    ),
+    "figure": (lambda p: p.experiment(figures=["accuracy"]), [EXPERIMENT, "figures", "'accuracy'", "mh-traces"]),
+    "name of an experiment": (
+        lambda p: p.change(EXPERIMENT, name="chips"),
+        [EXPERIMENT, "name", "'chips'", "chip_in_the_loop"],
+    ),
+    "key of a claim": (
+        lambda p: p.edit("config/claims.yaml", "    margin: 0.02\n", "    margins: 0.02\n"),
+        ["config/claims.yaml", "claims.0", "'margin"],
+    ),
+    "broken config.yaml": (text(CONFIG, "preset: tiny\nlimits: {a: 1\n"), [CONFIG, "line 3", "not valid YAML"]),
+    "broken experiment": (text(EXPERIMENT, "name: [1,\n  2\nx: }"), [EXPERIMENT, "line 3", "not valid YAML"]),
+    "empty config.yaml": (text(CONFIG, ""), [CONFIG, "found null", "keys with values"]),
+    "list as preset": (text(PRESET_FILE, "- 1\n"), [PRESET_FILE, "[1]", "object"]),
+    "no config.yaml": (gone(CONFIG), [CONFIG, "does not exist"]),
+    "broken method": (
+        text("methods/backprop.py", "def f(:\n"),
+        ["methods/backprop.py", "line 1", "invalid syntax"],
+    ),
+}
+
+
+def sentence_of(project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """What `spikebench plan` ends with."""
+    monkeypatch.chdir(project.root)
+    monkeypatch.delenv("SPIKEBENCH_CONFIG", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        main(["plan"])
+    assert isinstance(ended.value.code, str), "a text as status: Python prints it to standard error and ends with 1"
+    assert capsys.readouterr().out == ""
+    return ended.value.code
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence(
+    mistake: str, project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, named = MISTAKES[mistake]
+    change(project)
+    sentence = sentence_of(project, capsys, monkeypatch)
+    assert sentence.startswith("spikebench: ")
+    assert "\n" not in sentence
+    assert str(project.root) not in sentence, "absolute paths of a home are not to be printed"
+    missing = [part for part in named if part not in sentence]
+    assert not missing, f"{sentence!r} does not name {missing}"
+
+
+def test_what_is_shipped_is_valid(project: Project) -> None:
+    project.change(CONFIG, experiments=["faults_and_data"])
+    for name in ("smoke", "default", "full"):
+        assert project.config(preset=name).name == name
+
+
+def test_overrides_win_and_are_checked(project: Project) -> None:
+    assert project.config(retry="failed").main["retry"] == "failed"
+    assert project.config(preset="full").preset["repetitions"] == 20
+    with pytest.raises(UserError, match=r"\(or --config\): \(top level\): unknown key 'seed'"):
+        project.config(seed=3)
+
+
+def test_an_experiment_that_is_not_listed_is_not_read(project: Project) -> None:
+    (project.root / "config/experiments/half_done.yaml").write_text("{")
+    assert [e["name"] for e in project.config().experiments] == ["chip_in_the_loop"]
+
+
+def test_the_sweeps_settings_win_over_the_presets(project: Project) -> None:
+    config = project.config()
+    assert config.method_settings("backprop", {"minibatch": 8}) == {"steps": 4, "minibatch": 8}
+    assert config.method_settings("backprop", {"steps": 5}) == {"steps": 5}
+    assert config.method_settings("unheard_of", {}) == {}
+
+
+def test_every_key_of_config_yaml_is_explained() -> None:
+    """The main file is the manual: a comment stands above each top key and each key of limits and jobs."""
+    lines = (Path(__file__).parents[1] / CONFIG).read_text().splitlines()
+    keys = (
+        "preset:",
+        "experiments:",
+        "retry:",
+        "faults:",
+        "  kind:",
+        "  cell_seconds:",
+        "  shard_seconds:",
+        "  seconds:",
+    )
+    for key in keys:
+        place = next(i for i, line in enumerate(lines) if line.startswith(key))
+        assert lines[place - 1].lstrip().startswith("#"), key
+
+
+@pytest.mark.xdist_group("workflow")
+class TestThroughSnakemake:
+    def refused(self, project: Project, *arguments: str) -> str:
+        done = project.snakemake(*arguments)
+        assert done.status == 1
+        assert "Traceback" not in done.said
+        assert len(done.sentences) == 1, done.said
+        assert "rule train" not in done.said
+        assert not (project.root / "results").exists(), "nothing was begun"
+        return done.sentences[0]
+
+    def test_severity_minus_one(self, project: Project) -> None:
+        axes(severity=[-1])(project)
+        sentence = self.refused(project)
+        assert sentence == f"spikebench: {EXPERIMENT}: axes.severity.0: found -1, allowed: a number of at least 0"
+
+    def test_unknown_method(self, project: Project) -> None:
+        arm(method="adam")(project)
+        allowed = ", ".join(plugins.names("methods", project.root))
+        assert self.refused(project).endswith(f"found 'adam', allowed: {allowed} (the files of methods/)")
+
+    def test_unknown_key_on_the_command_line(self, project: Project) -> None:
+        assert "unknown key 'presett'" in self.refused(project, "--config", "presett=smoke")
+
+    def test_yaml_that_snakemake_itself_could_not_read(self, project: Project) -> None:
+        text(CONFIG, "preset: [\n")(project)
+        assert f"{CONFIG} line 2: not valid YAML" in self.refused(project, "-n")
+
+
+def test_the_methods_of_the_message_are_the_files(project: Project) -> None:
+    project.toy("brand_new")
+    known = plugins.names("methods")
+    assert plugins.names("methods", project.root) == sorted([*known, "brand_new"])

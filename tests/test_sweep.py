@@ -1,0 +1,286 @@
+"""The plan: which cells, in which shards and jobs, and what makes a cell stale."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import asdict, fields, replace
+
+import pytest
+import yaml
+from project import BACKPROP, CHECKOUT, MH, OFF_CHIP, Project
+
+import spikebench.sweep
+from spikebench import config
+from spikebench.sweep import Cell, Plan, make_plan
+
+CELL = Cell(
+    experiment="chip_in_the_loop",
+    dataset="breast_cancer",
+    data_kind="real",
+    data_settings="{}",
+    network='{"hidden":[8]}',
+    method="backprop",
+    mode="oracle",
+    variant="",
+    settings="{}",
+    fault="paper-full",
+    severity=0.5,
+    training_size=20,
+    repetition=3,
+    preset="default",
+)
+#: For each axis another value.
+OTHER = {
+    "experiment": "faults_and_data", "dataset": "iris", "data_kind": "simulated", "data_settings": '{"steps":5}',
+    "network": "{}", "method": "metropolis_hastings", "mode": "off-chip", "variant": "mode", "settings": '{"steps":1}',
+    "fault": "threshold", "severity": 1.0, "training_size": 40, "repetition": 4, "preset": "full",
+}  # fmt: skip
+AXES = {"dataset": ["breast_cancer"], "fault": ["paper-full"], "severity": [0.0, 1.0], "training_size": [20]}
+
+
+def digests(plan: Plan) -> dict[str, str]:
+    """Cell to the key of its staleness."""
+    return {p.cell.id: p.digest for p in plan.planned}
+
+
+def job_digests(plan: Plan) -> dict[str, str]:
+    """Job to the parameter that makes Snakemake run it again."""
+    return {name: job.digest for name, job in plan.jobs.items()}
+
+
+def changed(before: Plan, after: Plan) -> set[Cell]:
+    """The cells whose rows a change makes stale; the plans have the same cells."""
+    new = digests(after)
+    assert new.keys() == digests(before).keys()
+    return {p.cell for p in before.planned if new[p.cell.id] != p.digest}
+
+
+def test_the_id_is_the_hash_of_all_axes() -> None:
+    text = json.dumps(asdict(CELL), sort_keys=True, separators=(",", ":"))
+    assert CELL.id == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert set(OTHER) == {field.name for field in fields(Cell)}
+    others = {replace(CELL, **{axis: value}).id for axis, value in OTHER.items()}
+    assert len(others - {CELL.id}) == len(OTHER), "every axis counts"
+
+
+def test_a_shard_is_all_but_severity_and_repetition() -> None:
+    same = {axis for axis, value in OTHER.items() if replace(CELL, **{axis: value}).shard == CELL.shard}
+    assert same == {"severity", "repetition"}
+
+
+def test_the_grid_by_hand(project: Project) -> None:
+    project.experiment(
+        axes={**AXES, "fault": ["threshold", "paper-full"], "network": [{"hidden": [4]}, {"hidden": [8]}]},
+        arms=[MH, {**BACKPROP, "settings": {"steps": 2}}],
+    )
+    cells = [p.cell for p in project.plan().planned]
+    found = {(c.method, c.mode, c.settings, c.network, c.fault, c.severity, c.repetition) for c in cells}
+    arms = [("metropolis_hastings", "in-the-loop", "{}"), ("backprop", "in-the-loop", '{"steps":2}')]
+    networks = ['{"hidden":[4]}', '{"hidden":[8]}']
+    axes = itertools.product(arms, networks, ["threshold", "paper-full"], [0.0, 1.0], [0, 1])
+    assert found == {(*arm, *rest) for arm, *rest in axes}
+    assert len(cells) == len(found) == 32
+    assert {c.experiment for c in cells} == {"chip_in_the_loop"}
+    assert {(c.dataset, c.data_kind, c.data_settings, c.training_size, c.preset) for c in cells} == {
+        ("breast_cancer", "real", "{}", 20, "tiny")
+    }
+
+
+def test_a_cell_of_two_sweeps_is_one_cell(project: Project) -> None:
+    project.experiment(
+        sweeps=[
+            {"name": "severity"},
+            {"name": "size", "axes": {"training_size": [20, 40], "severity": [1]}},
+            {"name": "again", "axes": {"severity": [1.0]}, "arms": [OFF_CHIP]},
+        ],
+        axes=AXES,
+        arms=[MH],
+    )
+    planned = project.plan().planned
+    assert len({p.cell.id for p in planned}) == len(planned)
+    sweeps = {(p.cell.mode, p.cell.severity, p.cell.training_size): p.sweeps for p in planned}
+    assert sweeps == {
+        ("in-the-loop", 0.0, 20): "severity",
+        ("in-the-loop", 1.0, 20): "severity;size",
+        ("in-the-loop", 1.0, 40): "size",
+        ("off-chip", 1.0, 20): "again",
+    }
+    assert {p.paper for p in planned} == {"2402.06284"}
+
+
+def test_a_preset_keeps_what_it_names_of_an_axis(project: Project) -> None:
+    axes = {**AXES, "severity": [0.0, 0.1, 0.5, 1.0], "training_size": [10, 40, 398]}
+    project.experiment(axes=axes)
+    preset = "config/presets/tiny.yaml"
+    project.change(preset, keep={"severity": [0.0, 0.5, 0.7], "training_size": [20]})
+    cells = [p.cell for p in project.plan().planned]
+    assert {c.severity for c in cells} == {0.0, 0.5}
+    assert {c.training_size for c in cells} == {398}, "none of the axis is named: its last value stays"
+    project.change(preset, keep={})
+    assert len(project.plan().planned) == 4 * 3 * 2
+
+
+def test_jobs_are_packed_by_forecast_seconds(project: Project) -> None:
+    """Shards of four cells at 0.2 s and at 0.05 s a cell into jobs of at most 1.7 s: two shards a job, and all five."""
+    for method, seconds in (("slow", 0.2), ("quick", 0.05)):
+        project.toy(method)
+        project.edit(f"methods/{method}.py", "SECONDS_PER_CELL = 0.01", f"SECONDS_PER_CELL = {seconds}")
+    project.experiment(
+        axes={**AXES, "training_size": [10, 20, 40, 80, 160]},
+        arms=[{"method": name, "mode": "in-the-loop"} for name in ("slow", "quick")],
+    )
+    project.change("config/config.yaml", jobs={"seconds": 1.7})
+    plan = project.plan()
+    assert [(job.name, len(job.shards), round(job.seconds, 6)) for job in plan.jobs.values()] == [
+        ("chip_in_the_loop.slow.00", 2, 1.6),
+        ("chip_in_the_loop.slow.01", 2, 1.6),
+        ("chip_in_the_loop.slow.02", 1, 0.8),
+        ("chip_in_the_loop.quick.00", 5, 1.0),
+    ]
+    packed = [p.cell for job in plan.jobs.values() for cells in job.shards.values() for p in cells]
+    assert Counter(packed) == Counter(p.cell for p in plan.planned), "every cell in one job, once"
+    for job in plan.jobs.values():
+        for shard, cells in job.shards.items():
+            assert {p.cell.shard for p in cells} == {shard}
+            assert job.name.startswith(f"{cells[0].cell.experiment}.{cells[0].cell.method}.")
+    project.change("config/presets/tiny.yaml", cost=4.0)
+    slow = [job for job in project.plan().jobs.values() if ".slow." in job.name]
+    assert [len(job.shards) for job in slow] == [1] * 5, "a shard above the limit has a job of its own"
+
+
+@pytest.mark.parametrize("preset", ["smoke", "default", "full"])
+def test_what_is_shipped(preset: str) -> None:
+    plan = make_plan(config.load(CHECKOUT, {"preset": preset}))
+    assert len({p.cell.id for p in plan.planned}) == len(plan.planned)
+    assert len({(p.cell.experiment, p.cell.shard) for p in plan.planned}) == len(plan.shards)
+    limit = {"smoke": 10, "default": 60, "full": 150}[preset]
+    assert len(plan.jobs) <= limit, "start-up would cost too much; raise jobs.seconds or the forecast is off"
+    seconds = plan.config.main["jobs"]["seconds"]
+    assert all(job.seconds <= seconds or len(job.shards) == 1 for job in plan.jobs.values())
+
+
+def test_every_method_of_the_chip_experiment_meets_the_same_axes() -> None:
+    """E1 of the replication: 4 arms, 3 fault sets, 6 severities; and E2's sizes at three severities."""
+    plan = make_plan(config.load(CHECKOUT))
+    planned = [p for p in plan.planned if p.cell.experiment == "chip_in_the_loop"]
+    cells = [p.cell for p in planned if "severity" in p.sweeps.split(";")]
+    assert len(cells) == 4 * 3 * 6 * plan.config.preset["repetitions"]
+    arms = {(c.method, c.mode) for c in cells}
+    points = {arm: {(c.fault, c.severity, c.repetition) for c in cells if (c.method, c.mode) == arm} for arm in arms}
+    assert len(arms) == 4
+    assert len({frozenset(p) for p in points.values()}) == 1
+    sizes = {(p.cell.training_size, p.cell.severity) for p in planned if "training-size" in p.sweeps.split(";")}
+    assert sizes == set(itertools.product([10, 20, 40, 80, 160, 398], [0.0, 0.5, 1.0]))
+
+
+class TestStaleness:
+    def test_the_same_files_give_the_same_plan(self, project: Project) -> None:
+        assert digests(project.plan()) == digests(project.plan())
+        assert job_digests(project.plan()) == job_digests(project.plan())
+
+    def test_comments_docstrings_and_formatting_do_not_count(self, project: Project) -> None:
+        before = project.plan()
+        for file in ("methods/backprop.py", "datasets/breast_cancer.py"):
+            path = project.root / file
+            text = path.read_text().replace("\n\n\n", "\n\n\n\n").replace('"""', '"""Another text. ', 1)
+            path.write_text(f"# A comment.\n\n{text}")
+        assert not changed(before, project.plan())
+
+    def test_docstrings_inside_do_not_count_and_other_texts_do(self, project: Project) -> None:
+        project.toy()
+        project.experiment(arms=[{"method": "toy", "mode": "in-the-loop"}])
+        before = project.plan()
+        project.edit("methods/toy.py", "streams):\n    behaviour", 'streams):\n    """Nothing."""\n    behaviour')
+        project.edit("methods/toy.py", "class State(NamedTuple):\n", 'class State(NamedTuple):\n    """Weights."""\n\n')
+        project.edit("methods/toy.py", '    behaviour: str = ""', "    behaviour: str = ''  # a comment")
+        assert not changed(before, project.plan())
+        project.edit("methods/toy.py", "behaviour: str = ''", "behaviour: str = 'x'")
+        assert changed(before, project.plan()) == {p.cell for p in before.planned}
+
+    def test_a_methods_code_counts_for_its_own_cells_alone(self, project: Project) -> None:
+        before = project.plan()
+        project.append("methods/backprop.py", "ADDED = 1\n")
+        after = project.plan()
+        assert changed(before, after) == {p.cell for p in before.planned if p.cell.method == "backprop"}
+        stale = {name for name, job in after.jobs.items() if job.digest != before.jobs[name].digest}
+        assert stale == {name for name in after.jobs if ".backprop." in name}
+        assert after.expected != before.expected
+
+    def test_a_data_sets_code_counts_for_all_its_cells(self, project: Project) -> None:
+        before = project.plan()
+        project.append("datasets/breast_cancer.py", "ADDED = 1\n")
+        assert changed(before, project.plan()) == {p.cell for p in before.planned}
+
+    def test_a_coefficient_counts_for_its_fault_alone(self, project: Project) -> None:
+        project.experiment(axes={**AXES, "fault": ["threshold", "paper-full"]}, arms=[MH, BACKPROP])
+        before = project.plan()
+        faults = yaml.safe_load((project.root / "config/config.yaml").read_text())["faults"]
+        faults["threshold"]["threshold"] = 0.9
+        faults["jitter"]["jitter"] = 0.1
+        project.change("config/config.yaml", faults=faults)
+        assert changed(before, project.plan()) == {p.cell for p in before.planned if p.cell.fault == "threshold"}
+
+    def test_a_presets_setting_counts_for_its_method_alone(self, project: Project) -> None:
+        before = project.plan()
+        settings = before.config.preset["settings"]
+        project.change("config/presets/tiny.yaml", settings={**settings, "backprop": {"steps": 5}})
+        assert changed(before, project.plan()) == {p.cell for p in before.planned if p.cell.method == "backprop"}
+
+    def test_limits_packing_and_retries_do_not_count(self, project: Project) -> None:
+        before = project.plan()
+        limits = {"cell_seconds": 7, "shard_seconds": 70}
+        project.change("config/config.yaml", limits=limits, retry="failed", jobs={"seconds": 1})
+        assert not changed(before, project.plan())
+
+    def test_the_version_of_the_results_counts_for_all(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = project.plan()
+        monkeypatch.setattr(spikebench.sweep, "RESULTS_VERSION", spikebench.RESULTS_VERSION + 1)
+        assert changed(before, project.plan()) == {p.cell for p in before.planned}
+
+    def test_a_new_arm_leaves_the_others_cells_and_jobs_as_they_were(self, project: Project) -> None:
+        before = project.plan()
+        project.toy()
+        project.experiment(arms=[MH, {"method": "toy", "mode": "in-the-loop"}, BACKPROP, OFF_CHIP])
+        after = project.plan()
+        assert digests(before).items() < digests(after).items()
+        new = job_digests(after).items() - job_digests(before).items()
+        assert {name for name, _ in new} == {"chip_in_the_loop.toy.00"}
+
+    def test_a_renamed_sweep_gathers_anew_and_trains_nothing(self, project: Project) -> None:
+        before = project.plan()
+        project.experiment(arms=[MH, BACKPROP, OFF_CHIP], sweeps=[{"name": "renamed"}])
+        after = project.plan()
+        assert digests(before) == digests(after)
+        assert job_digests(before) == job_digests(after)
+        assert before.expected != after.expected
+
+
+def test_the_plan_of_thousands_of_cells_takes_a_second_and_imports_nothing_heavy() -> None:
+    """Each job makes the plan anew, and Snakemake each time the Snakefile is read."""
+    script = (
+        "import sys, time; from pathlib import Path; from spikebench.snakefile import plan_or_exit\n"
+        "import spikebench.cli, spikebench.supervisor\n"
+        f"began = time.process_time(); plan = plan_or_exit(Path({str(CHECKOUT)!r}), {{'preset': 'full'}})\n"
+        "print(len(plan.planned), time.process_time() - began, *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    cells, seconds, *modules = done.stdout.split()
+    assert int(cells) > 3000
+    assert float(seconds) < 5.0
+    heavy = "torch mlflow seaborn matplotlib pandas torchmetrics snntorch sklearn numba scipy"
+    assert not set(heavy.split()) & set(modules)
+
+
+def test_the_projects_files_are_those_of_the_folder_it_is_called_in(project: Project) -> None:
+    """A user's own checkout is planned, not the one that the package was installed from."""
+    project.toy("mine")
+    project.experiment(arms=[{"method": "mine", "mode": "in-the-loop"}])
+    done = project.run("spikebench", "plan")
+    assert done.status == 0
+    assert done.said.splitlines()[0].startswith("chip_in_the_loop.mine.00: 1 shards, 4 cells")
+    assert not (project.root / "results").exists(), "planning writes nothing"
