@@ -14,12 +14,12 @@ from typing import ClassVar, NamedTuple
 import torch
 
 from spikebench.chip.protocol import Chip
+from spikebench.convergence import effective_sample_size
 from spikebench.data import Batch
 from spikebench.method import Info, Prediction, Task
 from spikebench.metropolis import Chains, Target, log_likelihood, log_prior, run_block
 from spikebench.networks import log_probabilities
 from spikebench.seeds import Streams
-from spikebench.statistics import effective_sample_size
 
 CITATION = (
     "Safa, Jaltare, Sebt, Gano, Leugering, Gielen, Cauwenberghs: Towards Chip-in-the-loop Spiking Neural Network "

@@ -20,28 +20,27 @@ SCHEMAS = Path(__file__).parents[1] / "workflow" / "schemas"
 def _describe(error: jsonschema.ValidationError, file: str) -> str:
     key = ".".join(str(part) for part in error.absolute_path) or "(top level)"
     found = json.dumps(error.instance)
+    rule: Any = error.validator_value
+    instance: Any = error.instance
     match error.validator:
         case "additionalProperties":
-            allowed = sorted(error.schema.get("properties", {}))
-            wrong = sorted(set(error.instance) - set(allowed))
+            schema: Any = error.schema
+            allowed = sorted(schema.get("properties", {}))
+            wrong = sorted(set(instance) - set(allowed))
             return f"{file}: {key}: unknown key {', '.join(map(repr, wrong))}; allowed: {', '.join(allowed)}"
         case "required":
-            missing = [name for name in error.validator_value if name not in error.instance]
+            missing = [name for name in rule if name not in instance]
             return f"{file}: {key}: the key {', '.join(map(repr, missing))} is missing"
         case "enum":
-            return f"{file}: {key}: found {found}, allowed: {', '.join(map(str, error.validator_value))}"
+            return f"{file}: {key}: found {found}, allowed: {', '.join(map(str, rule))}"
         case "type":
-            return f"{file}: {key}: found {found}, allowed: a value of type {error.validator_value}"
-        case "pattern":
-            return f"{file}: {key}: found {found}, allowed: {error.schema.get('description', error.validator_value)}"
-        case "minItems":
-            return f"{file}: {key}: found {found}, allowed: a list of at least {error.validator_value}"
+            return f"{file}: {key}: found {found}, allowed: a value of type {rule}"
         case "minimum":
-            return f"{file}: {key}: found {found}, allowed: a number of at least {error.validator_value}"
+            return f"{file}: {key}: found {found}, allowed: a number of at least {rule}"
         case "maximum":
-            return f"{file}: {key}: found {found}, allowed: a number of at most {error.validator_value}"
+            return f"{file}: {key}: found {found}, allowed: a number of at most {rule}"
         case _:
-            return f"{file}: {key}: found {found}, allowed: {error.validator} {json.dumps(error.validator_value)}"
+            return f"{file}: {key}: found {found}, allowed: {error.validator} {json.dumps(rule)}"
 
 
 def validate(document: Any, schema: str, file: str) -> None:

@@ -75,7 +75,7 @@ class Batch(NamedTuple):
 
     inputs: torch.Tensor
     targets: torch.Tensor
-    index: torch.Tensor
+    index: torch.Tensor  # type: ignore[assignment]  # shadows tuple.index, of which a batch has no use
 
     @staticmethod
     def stack(splits: list[Split], index: list[int]) -> Batch:

@@ -84,7 +84,11 @@ class _Worker:
             self._process = None
             cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
             raise _Failed(f"the worker process died ({cause}); out of memory is a common cause")
-        message: dict[str, Any] = json.loads(answer)
+        try:
+            message: dict[str, Any] = json.loads(answer)
+        except ValueError:
+            self.stop()
+            raise _Failed("the worker's answer could not be read: something else wrote into it") from None
         return message
 
     def _start(self) -> subprocess.Popen[str]:

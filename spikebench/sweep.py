@@ -175,8 +175,8 @@ def make_plan(config: Config) -> Plan:
 def _pack(shards: Mapping[tuple[str, str, str], list[Planned]], config: Config) -> Iterator[tuple[str, Job]]:
     """Fill jobs up to ``jobs.seconds``. Shards keep their order, so one new shard moves few others."""
     groups: dict[tuple[str, str], dict[str, tuple[Planned, ...]]] = defaultdict(dict)
-    for (experiment, method, shard), cells in shards.items():
-        groups[experiment, method][shard] = tuple(cells)
+    for (experiment, method, shard), planned in shards.items():
+        groups[experiment, method][shard] = tuple(planned)
     for (experiment, method), members in groups.items():
         each = float(plugins.constant("methods", method, "SECONDS_PER_CELL", 1.0, config.root)) * config.preset["cost"]
         bins: list[dict[str, tuple[Planned, ...]]] = [{}]

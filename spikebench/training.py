@@ -79,9 +79,12 @@ def train(work: Work, report: Report = lambda share: None) -> list[Row]:
 def _train_together(work: Work, method: ModuleType, report: Report) -> list[Row]:
     started = time.perf_counter()
     shared = work.cells[0]
-    data = [_load(work.root, cell.dataset, cell.data_kind, cell.data_settings, cell.repetition, cell.training_size) for cell in work.cells]
+    data = [
+        _load(work.root, c.dataset, c.data_kind, c.data_settings, c.repetition, c.training_size) for c in work.cells
+    ]
     distinct = list({d.split_sha256: d for d in data}.values())
-    index = [[d.split_sha256 for d in distinct].index(d.split_sha256) for d in data]
+    hashes = [d.split_sha256 for d in distinct]
+    index = [hashes.index(d.split_sha256) for d in data]
     info = describe(distinct[0])
     network = Network(info.inputs, tuple(json.loads(shared.network).get("hidden", [8])), info.outputs)
     settings = method.Settings(**work.settings)
@@ -101,7 +104,8 @@ def _train_together(work: Work, method: ModuleType, report: Report) -> list[Row]
     def task(choice: Mapping[str, torch.Tensor]) -> Task:
         return Task(network, info, settings, shared.mode, choice)
 
-    search = [dict(zip(settings.SEARCH, values, strict=True)) for values in itertools.product(*settings.SEARCH.values())]
+    grid = itertools.product(*settings.SEARCH.values())
+    search = [dict(zip(settings.SEARCH, values, strict=True)) for values in grid]
     choice = {name: torch.full((len(trained),), values[0]) for name, values in settings.SEARCH.items()}
     presented = torch.zeros(len(trained), dtype=torch.float64)
     if tuned := len(search) > 1:
@@ -125,7 +129,8 @@ def _train_together(work: Work, method: ModuleType, report: Report) -> list[Row]
     assert prediction.probabilities is not None, "only classification is measured so far"
     rows = []
     for b, cell in enumerate(work.cells):
-        row: Row = {"status": "ok", "error": ""} if finite[b] else {"status": "diverged", "error": "weights are not finite"}
+        error = "" if finite[b] else "the trained state is not finite"
+        row: Row = {"status": "ok" if finite[b] else "diverged", "error": error}
         if finite[b]:
             row |= _measure(prediction.probabilities[b], data[b], cell)
             row |= _cost(deployed, b, len(data[b].test.targets))
@@ -268,7 +273,7 @@ def _finite(state: Any, cells: int) -> list[bool]:
     finite = torch.ones(cells, dtype=torch.bool)
     for tensor in state:
         if tensor.is_floating_point() and tensor.dim() > 0:
-            finite &= tensor.flatten(1).isfinite().all(dim=1)
+            finite &= tensor.reshape(cells, -1).isfinite().all(dim=1)
     return [bool(f) for f in finite]
 
 

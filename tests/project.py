@@ -277,9 +277,15 @@ def cut_the_power(folder: Path) -> None:
         for process in moving:
             with suppress(psutil.NoSuchProcess):
                 process.suspend()
-    for process in at_work_in(folder):
+    kill_all(list(at_work_in(folder)))
+
+
+def kill_all(processes: Sequence[psutil.Process]) -> None:
+    """Kill -9."""
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+    psutil.wait_procs(processes, timeout=10)
 
 
 def results_of(table: pd.DataFrame | Sequence[Mapping[str, Any]]) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from spikebench import statistics as st
+from spikebench.convergence import effective_sample_size
 
 TREATMENT = [0.93, 0.95, 0.91, 0.94, 0.96, 0.92, 0.95, 0.93]
 REFERENCE = [0.90, 0.91, 0.90, 0.89, 0.93, 0.90, 0.92, 0.88]
@@ -248,20 +249,20 @@ def test_effective_sample_size_of_an_autoregression(rho: float) -> None:
     noise = rng.normal(size=x.shape)
     for t in range(1, x.shape[1]):
         x[:, t] = rho * x[:, t - 1] + noise[:, t]
-    assert st.effective_sample_size(x) == pytest.approx(x.size * (1 - rho) / (1 + rho), rel=0.1)
+    assert effective_sample_size(x) == pytest.approx(x.size * (1 - rho) / (1 + rho), rel=0.1)
 
 
 def test_effective_sample_size_of_chains_that_disagree_is_one_or_two() -> None:
     rng = np.random.default_rng(8)
     apart = rng.normal(size=(2, 1000)) + np.array([[0.0], [100.0]])
-    assert 1 <= st.effective_sample_size(apart) < 3
-    assert st.effective_sample_size(rng.normal(size=(2, 1000))) == pytest.approx(2000, rel=0.15)
-    assert st.effective_sample_size([[0.0] * 100, [1.0] * 100]) == pytest.approx(1, abs=0.01)  # both stuck
+    assert 1 <= effective_sample_size(apart) < 3
+    assert effective_sample_size(rng.normal(size=(2, 1000))) == pytest.approx(2000, rel=0.15)
+    assert effective_sample_size([[0.0] * 100, [1.0] * 100]) == pytest.approx(1, abs=0.01)  # both stuck
 
 
 def test_effective_sample_size_is_undefined_without_movement_or_steps() -> None:
-    assert math.isnan(st.effective_sample_size(np.full((2, 100), 3.0)))
-    assert math.isnan(st.effective_sample_size([[1.0, 2.0, 3.0]]))
+    assert math.isnan(effective_sample_size(np.full((2, 100), 3.0)))
+    assert math.isnan(effective_sample_size([[1.0, 2.0, 3.0]]))
 
 
 @pytest.mark.parametrize(
@@ -275,7 +276,7 @@ def test_effective_sample_size_is_undefined_without_movement_or_steps() -> None:
         (lambda: st.size_ratio([[1, 2]], [[1, 2]], [10], 0.9, seed=0), r"expected \[R, 1\]"),
         (lambda: st.size_ratio([[math.nan]], [[1]], [10], 0.9, seed=0), "finite"),
         (lambda: st.break_point([1, 0], [1, 1], 0.5), "ascending"),
-        (lambda: st.effective_sample_size([1.0, 2.0]), r"\[chains, steps\]"),
+        (lambda: effective_sample_size([1.0, 2.0]), r"\[chains, steps\]"),
     ],
 )
 def test_wrong_input_is_refused_with_a_reason(call: Callable[[], Any], message: str) -> None:

@@ -7,6 +7,8 @@ the same bits whatever else is in the batch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit, prange
 
@@ -16,7 +18,7 @@ WIDEST = 512
 #: Their number is padded to a multiple of this, one vector register.
 LANES = 16
 
-_OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
 
 @njit(inline="always", **_OPTIONS)

@@ -1,6 +1,7 @@
 """What every method promises, asked of every file in ``methods/``: bits, isolation, secrecy of test labels, state.
 
-The settings are those of the preset ``smoke``: a new method needs an entry there only where its defaults are long.
+The settings are those of the preset ``default``, with which a method learns something in about a second here (those
+of ``smoke`` where every spike is simulated step by step).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from spikebench.training import Work
 
 METHODS = plugins.names("methods", CHECKOUT)
 SMOKE = config.load(CHECKOUT, {"preset": "smoke"})
+DEFAULT = config.load(CHECKOUT, {"preset": "default"})
 ARMS = [(name, mode) for name in METHODS for mode in plugins.constant("methods", name, "MODES", root=CHECKOUT)]
 #: All that a row holds of a cell's training: these must be equal, bit for bit.
 MADE = [c for c in rows.RESULT if c not in (*rows.AXES, "digest")]
@@ -37,19 +39,18 @@ MADE = [c for c in rows.RESULT if c not in (*rows.AXES, "digest")]
 
 def cell(method: str, mode: str, **axes: Any) -> Cell:
     common = {"experiment": "chip_in_the_loop", "dataset": "breast_cancer", "data_kind": "real", "data_settings": "{}"}
-    common |= {"network": '{"hidden":[4]}', "variant": "", "settings": "{}", "fault": "paper-full", "preset": "smoke"}
+    common |= {"network": '{"hidden":[8]}', "variant": "", "settings": "{}", "fault": "paper-full", "preset": "smoke"}
     point = {"severity": 1.0, "training_size": 20, "repetition": 0}
     return Cell(**{**common, **point, "method": method, "mode": mode, **axes})
 
 
-def work(cells: list[Cell], root: Path = CHECKOUT) -> Work:
-    settings = SMOKE.method_settings(cells[0].method, json.loads(cells[0].settings))
-    return Work(cells, settings, SMOKE.faults[cells[0].fault], root)
+def work(cells: list[Cell], root: Path = CHECKOUT, preset: config.Config = DEFAULT) -> Work:
+    return Work(cells, preset.method_settings(cells[0].method, {}), preset.faults[cells[0].fault], root)
 
 
-def train(cells: list[Cell], root: Path = CHECKOUT) -> list[dict[str, Any]]:
+def train(cells: list[Cell], root: Path = CHECKOUT, preset: config.Config = DEFAULT) -> list[dict[str, str]]:
     """What each cell's training made, as texts in which equal bits are equal."""
-    return [{c: json.dumps(row.get(c)) for c in MADE} for row in training.train(work(cells, root))]
+    return [{c: json.dumps(row.get(c)) for c in MADE} for row in training.train(work(cells, root, preset))]
 
 
 def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
@@ -57,7 +58,7 @@ def differences(a: Mapping[str, str], b: Mapping[str, str]) -> list[str]:
 
 
 def shard(method: str, mode: str, **axes: Any) -> list[Cell]:
-    return [cell(method, mode, severity=s, repetition=r, **axes) for s in (0.0, 0.5, 1.0) for r in (0, 1, 2)]
+    return [cell(method, mode, severity=s, repetition=r, **axes) for s in (0.0, 1.0) for r in (0, 1)]
 
 
 class TestBits:
@@ -82,9 +83,9 @@ class TestBits:
     @pytest.mark.parametrize(("method", "mode"), ARMS)
     def test_nor_where_faults_are_drawn_anew_at_each_use(self, method: str, mode: str, fault: str) -> None:
         cells = [cell(method, mode, fault=fault, severity=s) for s in (0.0, 1.0)]
-        together = train(cells)
+        together = train(cells, preset=SMOKE)
         for number, one in enumerate(cells):
-            assert differences(together[number], train([one])[0]) == [], one
+            assert differences(together[number], train([one], preset=SMOKE)[0]) == [], one
 
     @pytest.mark.parametrize(("method", "mode"), ARMS)
     def test_repetitions_severities_and_faults_are_not_copies(self, method: str, mode: str) -> None:
@@ -102,7 +103,7 @@ class TestBits:
 
 
 # A data set that is like breast_cancer but for its test labels; it has the same name, so seeds are the same.
-WRAPPER = '''
+WRAPPER = """
 from __future__ import annotations
 
 import dataclasses
@@ -121,7 +122,7 @@ def load(settings):
     labels = data.test.targets
     changed = {change}
     return dataclasses.replace(data, test=data.test._replace(targets=changed))
-'''
+"""
 
 
 @pytest.fixture
@@ -166,7 +167,7 @@ class TestSecrecy:
         with_test_labels: Callable[[str], Project],
         predictions: Callable[[str, Path], list[Prediction]],
     ) -> None:
-        roots = [with_test_labels(change).root for change in ("labels", "labels.flip(0)")]
+        roots = [with_test_labels(change).root for change in ("labels", "1 - labels")]
         made = [predictions(method, root) for root in roots]
         ours, permuted = (train([cell(method, mode, severity=s) for s in (0.0, 1.0)], root) for root in roots)
         assert len(made[0]) == len(made[1]) >= 1
@@ -186,18 +187,15 @@ class TestSecrecy:
         self, method: str, mode: str, with_test_labels: Callable[[str], Project]
     ) -> None:
         """The canary: with every test label turned round, right becomes wrong, and only on the test split."""
-        cells = [cell(method, mode, severity=0.0, training_size=398, repetition=r) for r in range(2)]
+        one = cell(method, mode, severity=0.0, training_size=80)
         roots = [with_test_labels(change).root for change in ("labels", "1 - labels")]
-        right, wrong = (training.train(work(cells, root)) for root in roots)
-        for a, b in zip(right, wrong, strict=True):
-            assert a["accuracy"] + b["accuracy"] == pytest.approx(1.0, abs=1e-12)
-            assert a["accuracy"] > 0.75 > 0.25 > b["accuracy"], "it does learn, from labels that were not turned"
-            assert a["test_size"] == 171
+        right, wrong = (training.train(work([one], root))[0] for root in roots)
+        assert right["accuracy"] + wrong["accuracy"] == pytest.approx(1.0, abs=1e-12)
+        assert right["accuracy"] > 0.8, "it does learn, from labels that were not turned"
+        assert right["test_size"] == wrong["test_size"] == 171
 
     @pytest.mark.parametrize(("method", "mode"), ARMS)
-    def test_no_test_example_is_trained_on(
-        self, method: str, mode: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_no_test_example_is_trained_on(self, method: str, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Every example that reaches ``init`` or ``step`` is one of the learner's, in search and in training."""
         module = plugins.load("methods", method, CHECKOUT)
         seen: set[bytes] = set()
@@ -227,7 +225,7 @@ class TestSettings:
     @pytest.mark.parametrize("method", METHODS)
     def test_they_survive_a_round_trip_through_json(self, method: str) -> None:
         module = plugins.load("methods", method, CHECKOUT)
-        for settings in (module.Settings(), module.Settings(**SMOKE.method_settings(method, {}))):
+        for settings in (module.Settings(), module.Settings(**DEFAULT.method_settings(method, {}))):
             again = module.Settings(**json.loads(json.dumps(dataclasses.asdict(settings))))
             assert again == settings
             assert hash(again) == hash(settings)
@@ -277,14 +275,14 @@ class Course:
 
     def __init__(self, method: str, mode: str) -> None:
         self.module: ModuleType = plugins.load("methods", method, CHECKOUT)
-        settings = self.module.Settings(**SMOKE.method_settings(method, {}))
+        settings = self.module.Settings(**DEFAULT.method_settings(method, {}))
         data = [training._load(CHECKOUT, "breast_cancer", "real", "{}", r, 20) for r in (0, 1)]
         info = training.describe(data[0])
-        network = Network(info.inputs, (4,), info.outputs)
+        network = Network(info.inputs, (8,), info.outputs)
         choice = {name: torch.full((2,), values[0]) for name, values in settings.SEARCH.items()}
         self.task = Task(network, info, settings, mode, choice)
         self.batch = Batch.stack([d.labelled for d in data], [0, 1])
-        self.chip = SimulatedChip(network, [FaultSpec(severity=1.0, **SMOKE.faults["paper-full"])] * 2, [1, 2])
+        self.chip = SimulatedChip(network, [FaultSpec(severity=1.0, **DEFAULT.faults["paper-full"])] * 2, [1, 2])
         self.streams = Streams((11, 12))
 
     def begin(self) -> Any:
@@ -306,7 +304,9 @@ class TestState:
         whole = course.go_on(course.begin(), rounds)
         half = course.go_on(course.begin(), rounds // 2)
         assert all(isinstance(tensor, torch.Tensor) for tensor in half)
-        save_file({name: tensor.contiguous() for name, tensor in half._asdict().items()}, tmp_path / "state.safetensors")
+        save_file(
+            {name: tensor.contiguous() for name, tensor in half._asdict().items()}, tmp_path / "state.safetensors"
+        )
         course = Course(method, mode)  # as in a new process
         again = type(half)(**load_file(tmp_path / "state.safetensors"))
         resumed = course.go_on(again, rounds - rounds // 2)

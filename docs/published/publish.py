@@ -1,0 +1,67 @@
+"""Copy a finished `full` run here and write its numbers into the README: `python docs/published/publish.py`."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from spikebench.statistics import mean_interval
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+ARMS = {
+    ("metropolis_hastings", "in-the-loop"): "MH in the loop",
+    ("backprop", "in-the-loop"): "Backprop in the loop",
+    ("backprop", "off-chip"): "Backprop off-chip",
+    ("backprop", "oracle"): "Backprop oracle",
+}
+
+
+def table(rows: pd.DataFrame) -> str:
+    """Accuracy at `paper-full`, all training data, by severity: mean and half width of the 95 % interval, per cent."""
+    chosen = rows[
+        (rows["experiment"] == "chip_in_the_loop")
+        & rows["sweeps"].str.split(";").map(lambda names: "severity" in names)
+        & (rows["fault"] == "paper-full")
+        & (rows["status"] == "ok")
+    ]
+    severities = sorted(chosen["severity"].unique())
+    lines = ["| accuracy in %, `paper-full`, 398 samples | " + " | ".join(f"severity {s:g}" for s in severities) + " |"]
+    lines.append("| --- |" + " --- |" * len(severities))
+    for (method, mode), label in ARMS.items():
+        arm = chosen[(chosen["method"] == method) & (chosen["mode"] == mode)]
+        cells = []
+        for severity in severities:
+            interval = mean_interval(100 * arm.loc[arm["severity"] == severity, "accuracy"])
+            cells.append(f"{interval.mean:.1f} ± {interval.high - interval.mean:.1f}")
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def results(rows: pd.DataFrame, claims: list[dict[str, object]]) -> str:
+    """The README's section: verdicts with their explanations, then the table."""
+    verdicts = "\n".join(f"- **{claim['id']}: {claim['verdict']}.** {claim['explanation']}" for claim in claims)
+    return f"{verdicts}\n\n{table(rows)}"
+
+
+def main() -> None:
+    """Copy table, claims and figures; rewrite the README between its markers."""
+    source = ROOT / "results" / "full"
+    for name in ("rows.parquet", "claims.json", "coverage.csv"):
+        shutil.copy(source / name, HERE / name)
+    (HERE / "figures").mkdir(exist_ok=True)
+    for figure in sorted((source / "figures").glob("*.png")):
+        shutil.copy(figure, HERE / "figures" / figure.name)
+        shutil.copy(figure.with_suffix(".json"), HERE / "figures" / f"{figure.stem}.json")
+    text = results(pd.read_parquet(HERE / "rows.parquet"), json.loads((HERE / "claims.json").read_text()))
+    readme = ROOT / "README.md"
+    marked = re.compile(r"(<!-- results: begin[^\n]*-->\n).*?(<!-- results: end -->)", re.DOTALL)
+    readme.write_text(marked.sub(lambda match: f"{match[1]}{text}\n{match[2]}", readme.read_text()))
+
+
+if __name__ == "__main__":
+    main()
