@@ -95,9 +95,7 @@ def main() -> None:
     rate = matrix_rate()
     # What a dense evaluation needs: both layers' multiply-adds (inputs once, they are constant) and three operations a
     # neuron and step.
-    operations = SAMPLES * (
-        2 * INPUTS * HIDDEN + STEPS * (2 * (HIDDEN + 1) * OUTPUTS + 3 * (HIDDEN + OUTPUTS))
-    )
+    operations = SAMPLES * (2 * INPUTS * HIDDEN + STEPS * (2 * (HIDDEN + 1) * OUTPUTS + 3 * (HIDDEN + OUTPUTS)))
     print(f"snnTorch Leaky loop, one chain at a time:      {slow * 1e6:9.1f} us an evaluation")
     print(f"the same, constant inputs weighed once:        {generous * 1e6:9.1f} us")
     for name, spec in (

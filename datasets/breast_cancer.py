@@ -106,6 +106,8 @@ def _read() -> tuple[np.ndarray, np.ndarray, str]:
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     if digest != SHA256:
-        raise UserError(f"scikit-learn's breast_cancer.csv has sha256 {digest}, expected {SHA256}: reinstall scikit-learn")
+        raise UserError(
+            f"scikit-learn's breast_cancer.csv has sha256 {digest}, expected {SHA256}: reinstall scikit-learn"
+        )
     table = np.loadtxt(content.decode().splitlines()[1:], delimiter=",")
     return table[:, :30], table[:, 30].astype(np.int64), digest

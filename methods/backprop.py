@@ -90,7 +90,7 @@ def step(task: Task, state: State, batch: Batch, chip: Chip, streams: Streams) -
 
 
 def _adam(task: Task, state: State, gradient: torch.Tensor) -> State:
-    """Kingma and Ba (arXiv 1412.6980), algorithm 1, with one learning rate a cell (which torch.optim does not offer)."""
+    """Kingma and Ba (arXiv 1412.6980), algorithm 1, with one learning rate a cell, which torch.optim has not."""
     settings: Settings = task.settings
     count = int(state.round) + 1
     mean = settings.beta1 * state.mean + (1 - settings.beta1) * gradient

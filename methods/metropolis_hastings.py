@@ -134,7 +134,7 @@ def init(task: Task, batch: Batch, chip: Chip, streams: Streams) -> State:
 
 
 def step(task: Task, state: State, batch: Batch, chip: Chip, streams: Streams) -> tuple[State, Info]:
-    """One block of proposals; in burn-in the step size follows the acceptance rate, afterwards the last weights are kept."""
+    """One block of proposals; in burn-in the step size follows the acceptance rate, then the last weights are kept."""
     settings: Settings = task.settings
     done = int(state.round)
     keys = torch.stack([streams.keys("chain", c) for c in range(settings.chains)], dim=1)

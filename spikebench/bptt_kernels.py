@@ -160,9 +160,7 @@ def gradient(
             load(spikes, b, tile * width, real, raster)
             x = inputs[index[b], tile]
             first_currents(w, x, currents)
-            potentials(
-                currents, w, shapes, threshold[b], decay[b], offset[b], kappa[b], raster, centred, factor, work
-            )
+            potentials(currents, w, shapes, threshold[b], decay[b], offset[b], kappa[b], raster, centred, factor, work)
             delta[:] = np.float32(0.0)
             losses[b] += output_gradient(raster, labels[index[b], tile], real, count_gain, samples, outputs, delta)
             first, base = neurons, size

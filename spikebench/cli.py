@@ -132,7 +132,7 @@ def _report(config: Config, options: argparse.Namespace) -> None:
     """Build the self-contained page from rows, claims and figures."""
     import pandas as pd
 
-    from spikebench import report
+    from spikebench import claims, report
     from spikebench.provenance import describe
 
     results = Results(config.name, config.root)
@@ -140,7 +140,8 @@ def _report(config: Config, options: argparse.Namespace) -> None:
     verdicts = json.loads(results.claims.read_text())
     provenance = describe(config, rows)
     coverage = pd.read_csv(results.coverage)
-    report.build(rows, traces, verdicts, results.figures, coverage, provenance, config.name, results.report)
+    page, definitions = results.report, claims.load(config.root)
+    report.build(rows, traces, verdicts, results.figures, coverage, provenance, config.name, page, definitions)
     if config.name != "smoke":
         report.write_pointer(config.root / "results", config.name)
 
@@ -172,5 +173,3 @@ def _where(config: Config, options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     main()
-
-

@@ -1,6 +1,6 @@
 """Compile the kernels once, at installation, so that no training job waits for it (numba keeps the result on disk).
 
-    python -m spikebench.compile
+python -m spikebench.compile
 """
 
 from __future__ import annotations

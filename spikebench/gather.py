@@ -25,7 +25,7 @@ def collect(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
             row = found.get(p.cell.id)
             if row is None or row["digest"] != p.digest:
                 error = "not trained yet" if row is None else "stale: its code or settings changed since it was trained"
-                blank = dict.fromkeys(row_file.MEASUREMENTS[3:], "")
+                blank = dict.fromkeys(("host", "versions", "commit"), "")
                 row = row_file.complete(p, {"status": "missing", "error": error}, blank)
             # These are no part of a cell's identity: they may have changed although its numbers are fresh.
             rows.append({**row, "sweeps": p.sweeps, "paper": p.paper})

@@ -59,14 +59,14 @@ def log_likelihood(chip: Chip, weights: torch.Tensor, batch: Batch) -> torch.Ten
 
 
 def log_prior(weights: torch.Tensor, target: Target) -> torch.Tensor:
-    """log N(W; 0, s_p^2 I) up to a constant, [B, C]."""
+    """Log N(W; 0, s_p^2 I) up to a constant, [B, C]."""
     return -weights.double().square().sum(dim=-1) / (2 * target.prior_sd**2)
 
 
 def run_block(
     chip: Chip, batch: Batch, chains: Chains, keys: torch.Tensor, first: int, proposals: int, target: Target
 ) -> Chains:
-    """``proposals`` steps of every chain, the first being number ``first``; ``keys`` [B, C] name the chains' streams."""
+    """``proposals`` steps of every chain, from number ``first`` on; ``keys`` [B, C] name the chains' streams."""
     if isinstance(chip, SimulatedChip) and chip.deterministic:
         return _fused(chip, batch, chains, keys, first, proposals, target)
     return _measured(chip, batch, chains, keys, first, proposals, target)
@@ -97,7 +97,13 @@ def _measured(
     candidates, log_u = torch.empty_like(weights), torch.empty_like(likelihood)
     for iteration in range(first, first + proposals):
         propose_all(
-            weights.numpy(), keys.numpy(), iteration, chains.step.numpy(), target.share, candidates.numpy(), log_u.numpy()
+            weights.numpy(),
+            keys.numpy(),
+            iteration,
+            chains.step.numpy(),
+            target.share,
+            candidates.numpy(),
+            log_u.numpy(),
         )
         if target.reread:
             likelihood = log_likelihood(chip, weights, batch)

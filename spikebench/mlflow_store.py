@@ -32,8 +32,6 @@ from spikebench.errors import UserError
 from spikebench.paths import replacing
 from spikebench.tracking_runs import Metric, Run
 
-#: Rows do not say when a cell was trained, so every run starts here (2000-01-01 UTC, ms) and lasts its row's seconds.
-START = 946_684_800_000
 #: Runs a statement.
 BATCH = 400
 
@@ -172,8 +170,8 @@ def _insert(connection: Connection, experiment: Experiment, runs: Sequence[Run])
     """Write new runs as MLflow's own store would, their metrics' newest points included."""
     fixed = {"experiment_id": int(experiment.id), "lifecycle_stage": "active", "user_id": ""}
     fixed |= {"source_type": "UNKNOWN", "source_name": "", "source_version": "", "entry_point_name": ""}
-    # MLflow shows the 100 newest runs first: parents and figures must be among them.
-    start = {run.id: START + (run.tags["kind"] != "cell") for run in runs}
+    # MLflow shows the newest runs first: parents and figures before the cells that share their moment.
+    start = {run.id: run.start + (run.tags["kind"] != "cell") for run in runs}
     tables: dict[Any, list[dict[str, Any]]] = {
         SqlRun: [
             fixed
@@ -197,8 +195,8 @@ def _insert(connection: Connection, experiment: Experiment, runs: Sequence[Run])
             for run in runs
             for key, value in {**run.tags, "mlflow.runName": run.name, "content": run.content}.items()
         ],
-        SqlMetric: [_point(run.id, *metric) for run in runs for metric in run.metrics],
-        SqlLatestMetric: [_point(run.id, *metric) for run in runs for metric in _latest(run)],
+        SqlMetric: [_point(run, *metric) for run in runs for metric in run.metrics],
+        SqlLatestMetric: [_point(run, *metric) for run in runs for metric in _latest(run)],
     }
     for table, rows in tables.items():
         if rows:
@@ -213,11 +211,11 @@ def _latest(run: Run) -> Iterable[Metric]:
     return newest.values()
 
 
-def _point(run: str, key: str, step: int, value: float) -> dict[str, Any]:
+def _point(run: Run, key: str, step: int, value: float) -> dict[str, Any]:
     nan = math.isnan(value)
     # MLflow's tables know no NaN and no infinity: a flag stands for the one, the largest float for the other.
     value = 0.0 if nan else max(-sys.float_info.max, min(sys.float_info.max, value))
-    return {"run_uuid": run, "key": key, "step": step, "value": value, "timestamp": START, "is_nan": nan}
+    return {"run_uuid": run.id, "key": key, "step": step, "value": value, "timestamp": run.start, "is_nan": nan}
 
 
 def _batches(items: Sequence[Item]) -> Iterator[Sequence[Item]]:

@@ -50,5 +50,5 @@ class Network:
 
 
 def log_probabilities(counts: torch.Tensor, count_gain: float) -> torch.Tensor:
-    """log p(y = k | counts) = log softmax(b * counts)_k over the last axis (arXiv 2402.06284; the form is our choice)."""
+    """Log p(y = k | counts) = log softmax(b * counts)_k over the last axis (arXiv 2402.06284; the form is our choice)."""
     return torch.log_softmax(count_gain * counts, dim=-1)

@@ -27,10 +27,10 @@ DETAILS = ("choice", "diagnostics", "estimates", "reliability", "traces")
 PROVENANCE = ("data_sha256", "split_sha256", "digest")
 #: Equal, bit for bit, whenever a cell is trained again on the same machine.
 RESULT = (*AXES, *OUTCOME, *METRICS, *DETAILS, *PROVENANCE)
-#: What differs from run to run.
-MEASUREMENTS = ("seconds", "shared", "peak_memory_mb", "host", "versions", "commit")
+#: What differs from run to run. ``started`` is when training began, in seconds since the epoch (UTC).
+MEASUREMENTS = ("started", "seconds", "shared", "peak_memory_mb", "host", "versions", "commit")
 
-_NUMBERS = {"severity", *METRICS, "seconds", "peak_memory_mb"}
+_NUMBERS = {"severity", *METRICS, "started", "seconds", "peak_memory_mb"}
 _INTEGERS = {"training_size", "repetition"}
 _DEFAULTS = {"choice": "{}", "diagnostics": "{}", "estimates": "{}", "reliability": "{}", "traces": "[]"}
 
@@ -49,7 +49,7 @@ SCHEMA = pa.schema([(column, _type(column)) for column in (*RESULT, *MEASUREMENT
 def complete(planned: Planned, outcome: Mapping[str, Any], surroundings: Mapping[str, str]) -> dict[str, Any]:
     """A whole row: axes, outcome and surroundings; what the outcome does not say is NaN or empty."""
     cell = planned.cell
-    row: dict[str, Any] = dict.fromkeys((*METRICS, "seconds", "peak_memory_mb"), math.nan)
+    row: dict[str, Any] = dict.fromkeys((*METRICS, "started", "seconds", "peak_memory_mb"), math.nan)
     row |= {**_DEFAULTS, "data_sha256": "", "split_sha256": "", "shared": False, **surroundings}
     row |= {"cell": cell.id, "shard": cell.shard, "sweeps": planned.sweeps, "paper": planned.paper, **asdict(cell)}
     return row | dict(outcome) | {"digest": planned.digest}
@@ -65,9 +65,12 @@ def write(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
 def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a file; none where there is no such file, or it is damaged (then its cells simply run again)."""
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path, schema=SCHEMA).to_pylist()
+        table = pq.read_table(path, schema=SCHEMA)
     except (FileNotFoundError, pa.ArrowInvalid, OSError):
         return []
+    place = SCHEMA.get_field_index("started")
+    # Files from before this column lack it, which Parquet reads as null.
+    rows: list[dict[str, Any]] = table.set_column(place, "started", table["started"].fill_null(math.nan)).to_pylist()
     return rows
 
 

@@ -201,14 +201,15 @@ def _train(planned: Sequence[Planned], config: Config, worker: _Worker, progress
         return worker.ask(request, seconds, lambda share: progress.show(share * len(group)))
 
     def alone(p: Planned) -> dict[str, Any]:
-        began = time.monotonic()
+        started, clock = time.time(), time.monotonic()
         try:
             return ask([p], limits["cell_seconds"])[0]
         except _TimedOut:
             error = f"killed after {limits['cell_seconds']} s (limits.cell_seconds of config/config.yaml)"
-            return {"status": "timed-out", "error": error, "seconds": time.monotonic() - began}
+            outcome = {"status": "timed-out", "error": error}
         except _Failed as failure:
-            return {"status": "failed", "error": str(failure), "seconds": time.monotonic() - began}
+            outcome = {"status": "failed", "error": str(failure)}
+        return {**outcome, "started": started, "seconds": time.monotonic() - clock}
 
     try:
         # A shard of one cell has no gentler way: it is asked for under its own limit at once.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections import defaultdict
@@ -22,7 +23,7 @@ from spikebench.errors import UserError
 from spikebench.mlflow_ui import ENVIRONMENT
 from spikebench.paths import replacing
 from spikebench.seeds import digest
-from spikebench.tracking_runs import Run, experiment_runs, run_id, traces_by_cell
+from spikebench.tracking_runs import Run, experiment_runs, run_id, start_of, traces_by_cell
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ def synchronise(
             cannot be read, or MLflow cannot open the database.
     """
     _check(rows, traces, preset)
+    if "started" not in rows:  # gathered before rows said it
+        rows = rows.assign(started=math.nan)
     os.environ.update(ENVIRONMENT)  # MLflow reads it when it is imported
     from spikebench.mlflow_store import writing
 
@@ -68,9 +71,10 @@ def synchronise(
         wanted = sorted({*rows["experiment"], *pictures})
         for name in wanted:
             experiment = store.experiment(f"{name} [{preset}]", preset, artifacts / preset / name)
-            runs = experiment_runs(rows[rows["experiment"] == name], stepped)
+            cells = rows[rows["experiment"] == name]
+            runs = experiment_runs(cells, stepped)
             if name in pictures:
-                runs.append(_figures_run(preset, name, pictures[name]))
+                runs.append(_figures_run(preset, name, pictures[name], start_of(cells["started"].min())))
                 _copy(pictures[name], experiment.artifacts(runs[-1].id))
             changes.append(store.update(experiment, runs))
         for experiment in store.experiments(preset):
@@ -106,12 +110,13 @@ def _pictures(figures: Path | None) -> dict[str, list[Path]]:
     return {experiment: pictures for experiment, pictures in found.items() if pictures}
 
 
-def _figures_run(preset: str, experiment: str, pictures: Sequence[Path]) -> Run:
+def _figures_run(preset: str, experiment: str, pictures: Sequence[Path], start: int) -> Run:
     hashes = {picture.name: hashlib.sha256(picture.read_bytes()).hexdigest() for picture in pictures}
     return Run(
         id=run_id(preset, experiment, "figures"),
         name="figures",
         state="FINISHED",
+        start=start,
         seconds=0.0,
         params={"preset": preset, "experiment": experiment},
         metrics=[],

@@ -35,6 +35,8 @@ NESTED = {"data_settings": "data", "network": "network", "settings": "settings",
 PAIRING = ("dataset", "data_kind", "data_settings", "network", "fault", "severity", "training_size", "repetition")
 #: Result columns that a parent run shows against severity.
 CURVES = ("accuracy", "nll", "brier", "ece_width_15", "spikes", "energy_pj")
+#: Where runs start whose rows do not say when their training began: 2000-01-01 UTC, in ms.
+START = 946_684_800_000
 #: The state that MLflow shows for the status of a row; the tag ``status`` keeps the row's own word.
 STATES = {
     "ok": "FINISHED",
@@ -48,11 +50,12 @@ STATES = {
 
 @dataclass(frozen=True)
 class Run:
-    """What one MLflow run should hold; every run of this writer has a tag ``kind``."""
+    """What one MLflow run should hold; ``start`` is in ms, and every run of this writer has a tag ``kind``."""
 
     id: str
     name: str
     state: str
+    start: int
     seconds: float
     params: Mapping[str, str]
     metrics: Sequence[Metric]
@@ -61,12 +64,17 @@ class Run:
     @cached_property
     def content(self) -> str:
         """The sha256 of all that the run holds."""
-        return digest([self.name, self.state, self.seconds, self.params, self.metrics, self.tags], 64)
+        return digest([self.name, self.state, self.start, self.seconds, self.params, self.metrics, self.tags], 64)
 
 
 def run_id(*place: str) -> str:
     """32 hex digits, like MLflow's own ids, from (preset, experiment, kind, ...)."""
     return digest(place, 32)
+
+
+def start_of(started: float) -> int:
+    """Seconds since the epoch in ms; ``START`` for NaN."""
+    return START if math.isnan(started) else round(1000 * started)
 
 
 def traces_by_cell(traces: pd.DataFrame) -> dict[str, list[Metric]]:
@@ -86,7 +94,7 @@ def experiment_runs(rows: pd.DataFrame, traces: Mapping[str, list[Metric]]) -> l
     Raises:
         UserError: if a row has an unknown status or a JSON column that cannot be read.
     """
-    numeric = [c for c in rows.select_dtypes("number").columns if c not in AXES]
+    numeric = [c for c in rows.select_dtypes("number").columns if c not in (*AXES, "started")]
     runs: list[Run] = []
     # Sorted, because a mean's last bit depends on the order of its terms.
     for _, group in rows.sort_values("cell").groupby(["method", "mode", "dataset"]):
@@ -117,7 +125,7 @@ def _cell_run(row: dict[str, Any], numeric: Sequence[str], traces: Sequence[Metr
         for metric, value in values.items()
     ]
 
-    apart = {*AXES, *NESTED, *numeric, "diagnostics", "estimates", "reliability"}
+    apart = {*AXES, *NESTED, *numeric, "started", "diagnostics", "estimates", "reliability"}
     tags = {column: _text(value) for column, value in row.items() if column not in apart}
     tags |= {axis: _text(row[axis]) for axis in ("paper", "method", "mode", "dataset", "fault")}
     tags |= {
@@ -132,6 +140,7 @@ def _cell_run(row: dict[str, Any], numeric: Sequence[str], traces: Sequence[Metr
         name=f"{row['method']} {row['mode']}: {row['fault']} {row['severity']:g}, "
         f"n={row['training_size']}, repetition {row['repetition']}",
         state=STATES[row["status"]],
+        start=start_of(row["started"]),
         seconds=0.0 if math.isnan(row["seconds"]) else row["seconds"],
         params={name: value for name, value in params.items() if value},
         metrics=[(_key(name), 0, value) for name, value in metrics if not math.isnan(value)] + list(traces),
@@ -151,6 +160,7 @@ def _arm_run(rows: pd.DataFrame) -> Run:
         id=run_id(shared["preset"], shared["experiment"], "arm", *place.values()),
         name=f"{place['method']} {place['mode']}, {place['dataset']}",
         state="FINISHED",
+        start=start_of(rows["started"].min()),
         seconds=float(rows["seconds"].sum()),
         params=shared | place,
         metrics=metrics + list(_curves(rows)),

@@ -77,7 +77,7 @@ def train(work: Work, report: Report = lambda share: None) -> list[Row]:
 
 
 def _train_together(work: Work, method: ModuleType, report: Report) -> list[Row]:
-    started = time.perf_counter()
+    started, clock = time.time(), time.perf_counter()
     shared = work.cells[0]
     data = [
         _load(work.root, c.dataset, c.data_kind, c.data_settings, c.repetition, c.training_size) for c in work.cells
@@ -125,7 +125,7 @@ def _train_together(work: Work, method: ModuleType, report: Report) -> list[Row]
     if hasattr(method, "estimates"):
         others = method.estimates(task(choice), state, test.inputs, test.index, real.repeat(1))
     finite = _finite(state, len(work.cells))
-    seconds = (time.perf_counter() - started) / len(work.cells)
+    seconds = (time.perf_counter() - clock) / len(work.cells)
     assert prediction.probabilities is not None, "only classification is measured so far"
     rows = []
     for b, cell in enumerate(work.cells):
@@ -141,6 +141,7 @@ def _train_together(work: Work, method: ModuleType, report: Report) -> list[Row]
             "choice": json.dumps({name: round(float(values[b]), 9) for name, values in choice.items()}),
             "diagnostics": _numbers({name: values[b] for name, values in prediction.diagnostics.items()}),
             "traces": json.dumps(_thin(traces, b)) if finite[b] else "[]",
+            "started": started,
             "seconds": seconds,
             "shared": len(work.cells) > 1,
             "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

@@ -50,7 +50,7 @@ def _answer(request: dict[str, Any], answers: Any) -> dict[str, Any]:
     """The rows of a request's cells, or what went wrong with them."""
     from spikebench import training
 
-    said = time.monotonic()
+    started, said = time.time(), time.monotonic()
 
     def report(share: float) -> None:
         nonlocal said
@@ -64,11 +64,12 @@ def _answer(request: dict[str, Any], answers: Any) -> dict[str, Any]:
     try:
         return {"rows": training.train(work, report)}
     except Unavailable as error:
-        return {"rows": [{"status": "unavailable", "error": str(error)} for _ in work.cells]}
+        return {"rows": [{"status": "unavailable", "error": str(error), "started": started} for _ in work.cells]}
     except Diverged as error:
         # Of many cells it does not say whose numbers they were: they are asked for again one by one.
         alone = len(work.cells) == 1
-        return {"rows": [{"status": "diverged", "error": str(error)}]} if alone else {"error": f"Diverged: {error}"}
+        row = {"status": "diverged", "error": str(error), "started": started}
+        return {"rows": [row]} if alone else {"error": f"Diverged: {error}"}
     except Exception as error:
         traceback.print_exc()
         return {"error": f"{type(error).__name__}: {error}"}

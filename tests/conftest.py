@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+# As a worker has it: one thread. With two processes of tests on two cores, spinning threads would cost ten times more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numba
 import pytest
 from project import Project
+
+numba.set_num_threads(1)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from project import BACKPROP, MH, OFF_CHIP, Project
 
@@ -183,14 +184,28 @@ class TestRows:
         for row in rows:
             assert repr(again[row["cell"]]) == repr({column: row[column] for column in row_file.SCHEMA.names})
 
+    def test_files_from_before_a_cell_said_when_it_started_are_read(self, project: Project, plan: Plan) -> None:
+        (experiment, shard), planned = next(iter(plan.shards.items()))
+        path = project.results.shard(experiment, shard)
+        row_file.write([row_file.complete(p, {**ok(p), "started": 1.5}, SURROUNDINGS) for p in planned], path)
+        assert {row["started"] for row in row_file.read(path)} == {1.5}
+        pq.write_table(pq.read_table(path).drop_columns(["started"]), path)
+        assert [row["accuracy"] for row in row_file.read(path)] == sorted(ok(p)["accuracy"] for p in planned)
+        table, _ = collect(plan)
+        assert table["status"].value_counts().to_dict() == {"missing": 20, "ok": 4}
+        assert table["started"].dtype == np.float64
+        assert table["started"].isna().all()
+
     def test_the_content_hash_is_of_the_result_columns(self, plan: Plan) -> None:
         rows = [row_file.complete(p, ok(p), SURROUNDINGS) for p in plan.planned]
         reference = row_file.content_hash(rows)
         assert row_file.content_hash(rows[::-1]) == reference
-        assert row_file.content_hash([{**rows[0], "seconds": 9.0, "host": "x", "shared": True}, *rows[1:]]) == reference
+        measured = {"started": 2.0, "seconds": 9.0, "host": "x", "shared": True}
+        assert row_file.content_hash([{**rows[0], **measured}, *rows[1:]]) == reference
         for column in ("accuracy", "status", "traces", "digest"):
             assert row_file.content_hash([{**rows[0], column: "other"}, *rows[1:]]) != reference
 
     def test_measurements_are_no_results(self) -> None:
         assert not set(row_file.RESULT) & set(row_file.MEASUREMENTS)
-        assert set(row_file.MEASUREMENTS) == {"seconds", "shared", "peak_memory_mb", "host", "versions", "commit"}
+        expected = {"started", "seconds", "shared", "peak_memory_mb", "host", "versions", "commit"}
+        assert set(row_file.MEASUREMENTS) == expected

@@ -99,8 +99,8 @@ def test_a_plug_in_that_fails_to_import_leaves_nothing_behind(root: Path) -> Non
     [
         PLUGIN.replace("What it does.", "Something else."),
         PLUGIN.replace('"""What it does."""\n', ""),
-        PLUGIN.replace("        \"\"\"How many.\"\"\"\n", ""),
-        PLUGIN.replace("    \"\"\"One step.\"\"\"\n", "    # one step\n\n"),
+        PLUGIN.replace('        """How many."""\n', ""),
+        PLUGIN.replace('    """One step."""\n', "    # one step\n\n"),
         PLUGIN.replace('("in-the-loop", "off-chip")', "(\n    'in-the-loop',\n    'off-chip',\n)"),
         PLUGIN.replace("x + 1", "(x + 1)  # more"),
     ],

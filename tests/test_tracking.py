@@ -123,7 +123,7 @@ class Place:
         return [(m.step, m.value) for m in self.client.get_metric_history(run.info.run_id, metric)]
 
     def dump(self) -> dict[str, Any]:
-        """All that all runs hold but ids and times; parents by name."""
+        """All that all runs hold but ids; parents by name."""
         return {experiment: self._dump(self.runs(experiment)) for experiment in self.experiments()}
 
     def _dump(self, runs: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Place:
             parent = names.get(run.data.tags.get("mlflow.parentRunId", ""))
             stepped = [metric for metric in run.data.metrics if ".chain" in metric or "/" in metric]
             result[name] = {
-                "info": (run.info.run_name, run.info.status, run.info.end_time - run.info.start_time),
+                "info": (run.info.run_name, run.info.status, run.info.start_time, run.info.end_time),
                 "params": run.data.params,
                 "tags": run.data.tags | {"mlflow.parentRunId": parent},
                 "metrics": run.data.metrics,
@@ -234,6 +234,29 @@ def test_a_cell_carries_its_row(empty: Place) -> None:
     assert tags["mlflow.source.git.commit"] == "c0ffee"
     assert len(tags["content"]) == 64
     assert "error" not in tags
+
+
+def test_runs_start_when_training_began(empty: Place) -> None:
+    noon = 1_700_000_000
+    cells = [("b", noon + 60.0, "in-the-loop"), ("a", noon + 0.25, "in-the-loop"), ("c", noon + 90.0, "oracle")]
+    lost = [make_row(c, started=math.nan, mode=mode) for c, mode in (("d", "in-the-loop"), ("e", "off-chip"))]
+    rows = pd.DataFrame([*(make_row(c, started=at, mode=mode) for c, at, mode in cells), *lost])
+    add_figures(empty, "accuracy")
+    empty.synchronise(rows)
+    runs = empty.runs()
+    fixed = 946_684_800_000  # 2000-01-01
+    arm = "metropolis_hastings {}, breast_cancer"
+    assert {name: run.info.start_time for name, run in runs.items()} == {
+        **{"a": 1000 * noon + 250, "b": 1000 * (noon + 60), "c": 1000 * (noon + 90), "d": fixed, "e": fixed},
+        **{arm.format("in-the-loop"): 1000 * noon + 251, arm.format("oracle"): 1000 * (noon + 90) + 1},
+        **{arm.format("off-chip"): fixed + 1, "figures": 1000 * noon + 251},
+    }
+    assert runs["a"].info.end_time == 1000 * noon + 1750
+    assert [m.timestamp for m in empty.client.get_metric_history(runs["a"].info.run_id, "nll")] == [1000 * noon + 250]
+    assert not any("started" in {**run.data.metrics, **run.data.tags} for run in runs.values())
+    assert empty.synchronise(rows) == Summary(created=0, replaced=0, deleted=0, unchanged=9)
+    rows.loc[1, "started"] += 1  # the earliest: its parent and the figures follow
+    assert empty.synchronise(rows) == Summary(created=0, replaced=3, deleted=0, unchanged=6)
 
 
 def test_cells_that_met_the_same_chip_and_split_share_a_pair(place: Place) -> None:

@@ -130,7 +130,7 @@ def distort(work, kappa, offset):
 
 @njit(inline="always", **_OPTIONS)
 def gather(weights, row, count, spikes, before, t, work):
-    """work[1, n] = always-on weight + sum_h w[row + h] S_h[t, n], four presynaptic neurons a pass, in the order of h."""
+    """work[1, n] = always-on weight + sum_h w[row + h] S_h[t, n], four presynaptic neurons a pass, in their order."""
     width = work.shape[1]
     for n in range(width):
         work[1, n] = weights[row + count]

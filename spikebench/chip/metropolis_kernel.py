@@ -189,9 +189,7 @@ def sample(
                     if p >= neurons_1 * lines:
                         break
                     add_synapse(candidate, x[k], p // lines, p % lines, acting[p] - previous[i])
-                integrate(
-                    candidate, acting, shapes, threshold[d], decay[d], offset[d], kappa[d], fate[d], raster, work
-                )
+                integrate(candidate, acting, shapes, threshold[d], decay[d], offset[d], kappa[d], fate[d], raster, work)
                 count(raster, neurons - outputs, counts)
                 real = min(width, samples - k * width)
                 likelihood += tile_log_likelihood(counts, y[k], real, count_gain, table)

@@ -143,10 +143,14 @@ class SimulatedChip:
         """Add to the meter: each neuron's spikes [B, M] and the inputs that were shown ``times`` over."""
         shapes = self.network.shapes
         widths = [o for o, _ in shapes]
-        fan_out = torch.tensor([float(n) for width, n in zip(widths, [*widths[1:], 0], strict=True) for _ in range(width)])
+        fan_out = torch.tensor(
+            [float(n) for width, n in zip(widths, [*widths[1:], 0], strict=True) for _ in range(width)]
+        )
         samples, steps = inputs.shape[1:3]
         # Counting each sample of an expanded current once keeps the meter cheap beside the kernel.
-        active = (inputs[:, :, 0] != 0).sum(dim=(1, 2)) * steps if is_constant(inputs) else (inputs != 0).sum(dim=(1, 2, 3))
+        active = (
+            (inputs[:, :, 0] != 0).sum(dim=(1, 2)) * steps if is_constant(inputs) else (inputs != 0).sum(dim=(1, 2, 3))
+        )
         shown = active[index].double() * times * widths[0]
         always_on = times * samples * steps * sum(widths[1:])
         self.meter.spikes += totals.sum(dim=1)

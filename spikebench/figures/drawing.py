@@ -18,7 +18,7 @@ from spikebench import figures
 from spikebench.errors import UserError
 from spikebench.figures.arms import Style, styles, with_arms
 from spikebench.figures.style import WIDTH, house_style, small_print
-from spikebench.figures.tables import PAIR, NothingToDraw, finished, status_counts
+from spikebench.figures.tables import PAIR, NothingToDraw, finished, margin_and_target, status_counts
 from spikebench.figures.text import listed, shortfall
 from spikebench.paths import replacing
 
@@ -84,7 +84,7 @@ def draw_figure(
     selected = selected.sort_values([*PAIR, "settings", "cell"])  # sums round alike whatever the order of the table
     datasets = sorted(set(selected["dataset"]))
     statuses = status_counts(selected)
-    context = Context(styles(rows), traces, *_margin_and_target(claims, module.EXPERIMENT))
+    context = Context(styles(rows), traces, *margin_and_target(claims, module.EXPERIMENT))
     with house_style():
         try:
             if not statuses["ok"]:
@@ -114,13 +114,6 @@ def draw_figure(
     with replacing(directory / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
     return document
-
-
-def _margin_and_target(claims: Sequence[Mapping[str, Any]], experiment: str) -> tuple[float | None, float | None]:
-    here = [c for c in claims if (c["test"]["experiment"], c["test"]["metric"]) == (experiment, "accuracy")]
-    margins = (claim["margin"] for claim in here if claim["test"]["kind"] == "paired-difference")
-    targets = (claim["test"]["target"] for claim in here if claim["test"]["kind"] == "size-ratio")
-    return next(margins, None), next(targets, None)
 
 
 def _in_words(title: str, reason: str, statuses: Mapping[str, int]) -> Drawing:

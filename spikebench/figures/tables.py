@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -102,6 +103,17 @@ def faults(rows: pd.DataFrame) -> list[str]:
     """The fault sets of ``rows`` in the order of panels, the strongest last."""
     known = [*_FAULTS, *sorted(set(rows["fault"]) - {*_FAULTS, _LAST_FAULT}), _LAST_FAULT]
     return [fault for fault in known if fault in set(rows["fault"])]
+
+
+def margin_and_target(claims: Sequence[Mapping[str, Any]], experiment: str) -> tuple[float | None, float | None]:
+    """The difference in accuracy that does not matter and the accuracy that counts as effective in an experiment.
+
+    ``claims`` are the entries of ``config/claims.yaml``; what none of them names is None.
+    """
+    here = [c for c in claims if (c["test"]["experiment"], c["test"]["metric"]) == (experiment, "accuracy")]
+    margins = (claim["margin"] for claim in here if claim["test"]["kind"] == "paired-difference")
+    targets = (claim["test"]["target"] for claim in here if claim["test"]["kind"] == "size-ratio")
+    return next(margins, None), next(targets, None)
 
 
 def pick(values: pd.Series, wanted: Sequence[float] = (0.0, 0.5, 1.0)) -> list[float]:

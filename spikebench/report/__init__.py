@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from spikebench.figures import NAMES
 from spikebench.paths import replacing
 from spikebench.report import formats
+from spikebench.report.comparisons import compare
 from spikebench.report.coverage import by_arm, errors, totals
 from spikebench.report.leaderboard import boards
 from spikebench.report.summary import headline
@@ -73,6 +74,7 @@ def build(
     provenance: Provenance,
     preset: str,
     destination: Path,
+    definitions: Sequence[Mapping[str, Any]],
 ) -> None:
     """Write the page to ``destination``; whatever exists is shown, and what is missing is named.
 
@@ -86,6 +88,7 @@ def build(
         provenance: where it all comes from.
         preset: shown on the page, with a banner if it is ``smoke``.
         destination: the file to write; its folder is made.
+        definitions: the entries of ``config/claims.yaml``, one of which names the margin of the comparisons.
     """
     figures = _figures(figures_dir)
     drawn = {figure.document["name"] for figure in figures}
@@ -100,6 +103,7 @@ def build(
             figures=figures,
             drawn=drawn,
             undrawn=[name for name in NAMES if name not in drawn],
+            comparisons=compare(rows, definitions),
             boards=boards(rows),
             totals=totals(plan_coverage),
             arms=by_arm(plan_coverage),

@@ -26,6 +26,13 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f} seconds"
 
 
+def p_value(p: float) -> str:
+    """A p-value with the digits that matter, or that there is none."""
+    if math.isnan(p):
+        return "no p"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
 def bounds(claim: Mapping[str, Any]) -> str:
     """A claim's interval; an end that was not found is one without bound."""
     low, high = claim["low"], claim["high"]
@@ -38,6 +45,7 @@ def bounds(claim: Mapping[str, Any]) -> str:
 FILTERS: Mapping[str, Callable[[Any], str]] = {
     "number": number,
     "duration": duration,
+    "p_value": p_value,
     "bounds": bounds,
     "interval": lambda point: spread(point["low"], point["high"]),
     "percent": percent,

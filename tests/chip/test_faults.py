@@ -182,6 +182,16 @@ def test_every_effect_is_in_a_family_of_the_configuration() -> None:
     assert {effect for family in FAMILIES.values() for effect in family} == set(EFFECTS)
 
 
+def test_the_manual_explains_every_effect_and_every_family() -> None:
+    effects, families = (CONFIG.parents[1] / "docs" / "faults.md").read_text().split("## What severity means")
+    for effect in EFFECTS:
+        assert f"\n| `{effect}` | " in effects, effect
+    for family, coefficients in FAMILIES.items():
+        assert f"\n| `{family}` | " in families, family
+        for effect, coefficient in coefficients.items():
+            assert f"`{effect}` {coefficient:g} | " in families, f"{family}: {effect}"
+
+
 # What a device depends on.
 
 

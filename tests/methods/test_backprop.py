@@ -151,7 +151,7 @@ def test_predictions_are_the_softmax_of_the_chips_counts() -> None:
     torch.testing.assert_close(prediction.probabilities[:, 0], torch.softmax(counts, dim=-1))
 
 
-TOY = '''
+TOY = """
 from dataclasses import dataclass
 
 import torch
@@ -178,7 +178,7 @@ def load(settings):
     source = Provenance("toy", "simulated", "a test", "0", "MIT", "none")
     train, validation, test = part(40, "true"), part(10, settings.validation), part(30, "turned")
     return SpikeData("classification", train, validation, test, ("a", "b"), False, source, settings.validation)
-'''
+"""
 
 
 def test_the_learning_rate_is_chosen_on_validation_data_only(tmp_path: Path) -> None:

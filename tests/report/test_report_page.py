@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import synthetic
-from scoreboard import CLAIMS, PROVENANCE
+from scoreboard import CLAIMS, DEFINITIONS, PROVENANCE
 
 from spikebench import figures, report
 
@@ -78,6 +78,7 @@ def build(rows: pd.DataFrame, drawn: Path, tmp_path: Path) -> Build:
             report.Provenance(**PROVENANCE),
             preset,
             destination,
+            DEFINITIONS,
         )
         assert [path.name for path in destination.parent.iterdir()] == ["index.html"]
         return Page(destination.read_text(encoding="utf-8"))
@@ -88,7 +89,7 @@ def build(rows: pd.DataFrame, drawn: Path, tmp_path: Path) -> Build:
 def test_the_page_is_well_formed_and_has_its_sections(build: Build) -> None:
     page = build()
     assert page.open == []
-    assert {"claims", "figures", "leaderboard", "coverage", "deviations", "provenance"} <= page.ids
+    assert {"claims", "figures", "comparisons", "leaderboard", "coverage", "deviations", "provenance"} <= page.ids
     assert page.all("html") == [{"lang": "en"}]
     assert not page.all("script")
 
@@ -204,6 +205,18 @@ def test_the_leaderboard_ranks_by_the_greatest_severity(build: Build) -> None:
     assert re.search(r"Backprop oracle 93.0% \[91.8, 94.2\], n = 3 90.5% \[89.3, 91.7\], n = 3 – 0 400", first)
 
 
+def test_comparisons_say_what_they_are_worth(build: Build) -> None:
+    text = build().text("comparisons")
+    assert "exploratory; the primary tests are in the scoreboard" in text
+    assert "within ±3 points is equivalent" in text
+    # 3 faults x 6 severities x 3 arms, less the oracle's three at severity 1, which timed out
+    assert "the family of 51 tests shown" in text
+    assert "n = 3 can never reach p < 0.05 by sign flips (at best 0.25)" in text
+    # differences of 21, 20 and 19 points: t = 20 sqrt(3), p = 8.3e-4 for 2 degrees of freedom, times 51
+    assert "1 +20.0 [17.5, 22.5] undecided, p = 0.042, n = 3" in text.split("breast_cancer: paper-full")[1]
+    assert text.rstrip().endswith("n = 3 –"), "the oracle's dash"
+
+
 def test_deviations_are_told_once(build: Build) -> None:
     text = build().text("deviations")
     assert text.count("Which chip is unknown.") == 1
@@ -238,6 +251,7 @@ def test_a_run_without_rows_claims_or_figures(build: Build, rows: pd.DataFrame, 
     page = build(rows=rows.iloc[:0], claims=[], figures_dir=tmp_path / "none")
     assert "0 of 0 cells finished" in page.text()
     assert "No claim was tested." in page.text("claims")
+    assert "There are none: they take finished pairs" in page.text("comparisons")
     assert "No finished cells to rank." in page.text("leaderboard")
     assert "Not drawn: accuracy-vs-severity," in page.text("figures")
 
