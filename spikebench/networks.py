@@ -10,6 +10,8 @@ import torch
 
 from spikebench.neurons import LIFParameters
 
+NOMINAL = LIFParameters()
+
 
 @dataclass(frozen=True)
 class Network:
@@ -29,7 +31,7 @@ class Network:
     inputs: int
     hidden: tuple[int, ...]
     outputs: int
-    neuron: LIFParameters = LIFParameters()
+    neuron: LIFParameters = NOMINAL
     count_gain: float = 1.0
 
     @cached_property
@@ -50,5 +52,5 @@ class Network:
 
 
 def log_probabilities(counts: torch.Tensor, count_gain: float) -> torch.Tensor:
-    """Log p(y = k | counts) = log softmax(b * counts)_k over the last axis (arXiv 2402.06284; the form is our choice)."""
+    """The logarithm of p(y = k | counts) = softmax(b * counts)_k, over the last axis (our choice, docs/papers.md)."""
     return torch.log_softmax(count_gain * counts, dim=-1)

@@ -11,28 +11,21 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
-from spikebench import metrics, plugins
+from spikebench import evaluation, plugins
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
 from spikebench.data import Batch, DataInfo, SpikeData
 from spikebench.errors import Unavailable
+from spikebench.evaluation import Row
 from spikebench.method import Task
 from spikebench.networks import Network
 from spikebench.seeds import Streams, seed
 from spikebench.sweep import Cell
 
-#: 45 nm CMOS, 32-bit floating point (Horowitz, ISSCC 2014): an addition a synaptic operation, a multiply-accumulate an
-#: operation on a real-valued input. In picojoules.
-ADDITION_PJ, MULTIPLY_ACCUMULATE_PJ = 0.9, 4.6
-#: Steps of a training run that are kept as a trace.
-TRACE_POINTS = 50
-
-Row = dict[str, Any]
 Report = Callable[[float], None]
 
 
@@ -76,80 +69,143 @@ def train(work: Work, report: Report = lambda share: None) -> list[Row]:
     return rows
 
 
+@dataclass(frozen=True)
+class _Shard:
+    """What the cells of one shard are trained with.
+
+    Attributes:
+        network: of all cells.
+        info: of their data.
+        settings: the method's own.
+        mode: training mode.
+        splits: the distinct data splits.
+        index: each cell's split.
+        seeds: each cell's training seed.
+        chip: each cell's device.
+    """
+
+    network: Network
+    info: DataInfo
+    settings: Any
+    mode: str
+    splits: Sequence[SpikeData]
+    index: Sequence[int]
+    seeds: Sequence[int]
+    chip: SimulatedChip
+
+    def task(self, choice: Mapping[str, torch.Tensor]) -> Task:
+        """What the method is told, with its chosen hyper-parameters."""
+        return Task(self.network, self.info, self.settings, self.mode, choice)
+
+    @property
+    def search(self) -> list[dict[str, float]]:
+        """Every combination of the candidates of the search space."""
+        grid = itertools.product(*self.settings.SEARCH.values())
+        return [dict(zip(self.settings.SEARCH, values, strict=True)) for values in grid]
+
+
+class _Learnt(NamedTuple):
+    """What training left, one entry a cell: state, traces [rounds, B, ...], choices [B], presentations [B]."""
+
+    state: Any
+    traces: Mapping[str, torch.Tensor]
+    choice: Mapping[str, torch.Tensor]
+    presented: torch.Tensor
+
+
 def _train_together(work: Work, method: ModuleType, report: Report) -> list[Row]:
     started, clock = time.time(), time.perf_counter()
+    shard = _prepare(work, method)
+    learnt = _learn_off_chip(shard, method, report) if shard.mode == "off-chip" else _learn(shard, method, report)
+    task, deployed = shard.task(learnt.choice), shard.chip.repeat(1)
+    test = Batch.stack([d.test for d in shard.splits], list(shard.index))
+    prediction = method.predict(task, learnt.state, test.inputs, test.index, deployed)
+    if prediction.probabilities is None:
+        raise TypeError(
+            f"{work.cells[0].method}: predict gave no probabilities; only classification is measured so far"
+        )
+    others = {}
+    if hasattr(method, "estimates"):
+        others = method.estimates(task, learnt.state, test.inputs, test.index, shard.chip.repeat(1))
+    finite = evaluation.finite(learnt.state, len(work.cells))
+    trainings = 1 + (len(shard.search) if len(shard.search) > 1 else 0)
+    common: Row = {
+        "gradient_steps": float(shard.settings.gradient_steps * trainings),
+        "started": started,
+        "seconds": (time.perf_counter() - clock) / len(work.cells),
+        "shared": len(work.cells) > 1,
+        "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    rows = []
+    for b, cell in enumerate(work.cells):
+        data = shard.splits[shard.index[b]]
+        row = common | {
+            "status": "diverged",
+            "error": "the trained state is not finite",
+            "chip_presentations": float(learnt.presented[b]),
+            "choice": json.dumps({name: round(float(values[b]), 9) for name, values in learnt.choice.items()}),
+            "data_sha256": data.provenance.sha256,
+            "split_sha256": data.split_sha256,
+        }
+        if finite[b]:
+            row |= {"status": "ok", "error": ""}
+            row |= evaluation.measure(prediction.probabilities[b], data, cell)
+            row |= evaluation.cost(deployed, b, len(data.test.targets))
+            row["estimates"] = json.dumps({name: evaluation.scores(p[b], data) for name, p in others.items()})
+            row["diagnostics"] = json.dumps({name: float(v[b]) for name, v in prediction.diagnostics.items()})
+            row["traces"] = json.dumps(evaluation.thin(learnt.traces, b))
+        rows.append(row)
+    return rows
+
+
+def _prepare(work: Work, method: ModuleType) -> _Shard:
     shared = work.cells[0]
     data = [
         _load(work.root, c.dataset, c.data_kind, c.data_settings, c.repetition, c.training_size) for c in work.cells
     ]
-    distinct = list({d.split_sha256: d for d in data}.values())
-    hashes = [d.split_sha256 for d in distinct]
-    index = [hashes.index(d.split_sha256) for d in data]
-    info = describe(distinct[0])
+    splits = {d.split_sha256: d for d in data}
+    info = describe(data[0])
     network = Network(info.inputs, tuple(json.loads(shared.network).get("hidden", [8])), info.outputs)
-    settings = method.Settings(**work.settings)
     specs = [FaultSpec(severity=cell.severity, **work.fault) for cell in work.cells]
     chip_seeds = [seed(purpose="chip", dataset=c.dataset, repetition=c.repetition) for c in work.cells]
-    real = SimulatedChip(network, specs, chip_seeds, info.binary_inputs)
-    seeds = [training_seed(cell) for cell in work.cells]
-    chip, trained = real, list(range(len(seeds)))
-    if shared.mode == "off-chip":
-        # Off-chip training never touches the device: it sees the ideal model, so one training serves all severities.
-        trained = [seeds.index(s) for s in dict.fromkeys(seeds)]
-        chip = real.ideal(len(trained))
-    place = torch.tensor([[seeds[t] for t in trained].index(s) for s in seeds]) if len(trained) < len(seeds) else None
-    streams = Streams(tuple(seeds[t] for t in trained))
-    used = [index[t] for t in trained]
+    return _Shard(
+        network=network,
+        info=info,
+        settings=method.Settings(**work.settings),
+        mode=shared.mode,
+        splits=list(splits.values()),
+        index=[list(splits).index(d.split_sha256) for d in data],
+        seeds=[training_seed(cell) for cell in work.cells],
+        chip=SimulatedChip(network, specs, chip_seeds, info.binary_inputs),
+    )
 
-    def task(choice: Mapping[str, torch.Tensor]) -> Task:
-        return Task(network, info, settings, shared.mode, choice)
 
-    grid = itertools.product(*settings.SEARCH.values())
-    search = [dict(zip(settings.SEARCH, values, strict=True)) for values in grid]
-    choice = {name: torch.full((len(trained),), values[0]) for name, values in settings.SEARCH.items()}
-    presented = torch.zeros(len(trained), dtype=torch.float64)
+def _learn(shard: _Shard, method: ModuleType, report: Report) -> _Learnt:
+    """Choose hyper-parameters on validation data, then train on training and validation examples together."""
+    cells, search, streams = len(shard.seeds), shard.search, Streams(tuple(shard.seeds))
+    choice: Mapping[str, torch.Tensor] = {n: torch.full((cells,), v[0]) for n, v in shard.settings.SEARCH.items()}
+    presented = torch.zeros(cells, dtype=torch.float64)
     if tuned := len(search) > 1:
-        choice, presented = _choose(method, task, search, distinct, used, chip, streams, lambda s: report(s / 2))
-    batch = Batch.stack([d.labelled for d in distinct], used)
-    state, traces = fit(method, task(choice), batch, chip, streams, lambda s: report((1 + s) / 2 if tuned else s))
-    presented = (presented + chip.meter.presentations) * (shared.mode != "off-chip")
-    if place is not None:
-        state = type(state)(*(tensor[place] if tensor.dim() else tensor for tensor in state))
-        traces = {name: values[:, place] for name, values in traces.items()}
-        choice, presented = {name: values[place] for name, values in choice.items()}, presented[place]
+        choice, presented = _choose(shard, method, search, streams, lambda share: report(share / 2))
+    batch = Batch.stack([d.labelled for d in shard.splits], list(shard.index))
+    task = shard.task(choice)
+    state, traces = fit(method, task, batch, shard.chip, streams, lambda s: report((1 + s) / 2 if tuned else s))
+    return _Learnt(state, traces, choice, presented + shard.chip.meter.presentations)
 
-    deployed = real.repeat(1)
-    test = Batch.stack([d.test for d in distinct], index)
-    prediction = method.predict(task(choice), state, test.inputs, test.index, deployed)
-    others = {}
-    if hasattr(method, "estimates"):
-        others = method.estimates(task(choice), state, test.inputs, test.index, real.repeat(1))
-    finite = _finite(state, len(work.cells))
-    seconds = (time.perf_counter() - clock) / len(work.cells)
-    assert prediction.probabilities is not None, "only classification is measured so far"
-    rows = []
-    for b, cell in enumerate(work.cells):
-        error = "" if finite[b] else "the trained state is not finite"
-        row: Row = {"status": "ok" if finite[b] else "diverged", "error": error}
-        if finite[b]:
-            row |= _measure(prediction.probabilities[b], data[b], cell)
-            row |= _cost(deployed, b, len(data[b].test.targets))
-            row["estimates"] = json.dumps({n: _scores(p[b], data[b]) for n, p in others.items()})
-        row |= {
-            "chip_presentations": float(presented[b]),
-            "gradient_steps": float(settings.gradient_steps * (1 + len(search) * tuned)),
-            "choice": json.dumps({name: round(float(values[b]), 9) for name, values in choice.items()}),
-            "diagnostics": _numbers({name: values[b] for name, values in prediction.diagnostics.items()}),
-            "traces": json.dumps(_thin(traces, b)) if finite[b] else "[]",
-            "started": started,
-            "seconds": seconds,
-            "shared": len(work.cells) > 1,
-            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            "data_sha256": data[b].provenance.sha256,
-            "split_sha256": data[b].split_sha256,
-        }
-        rows.append(row)
-    return rows
+
+def _learn_off_chip(shard: _Shard, method: ModuleType, report: Report) -> _Learnt:
+    """Train the ideal model in place of the devices, once for all cells that differ in their device alone."""
+    first = [shard.seeds.index(s) for s in dict.fromkeys(shard.seeds)]
+    seeds, index = [shard.seeds[b] for b in first], [shard.index[b] for b in first]
+    model = replace(shard, seeds=seeds, index=index, chip=shard.chip.ideal(len(first)))
+    learnt = _learn(model, method, report)
+    place = torch.tensor([seeds.index(s) for s in shard.seeds])
+    return _Learnt(
+        state=type(learnt.state)(*(tensor[place] if tensor.dim() else tensor for tensor in learnt.state)),
+        traces={name: values[:, place] for name, values in learnt.traces.items()},
+        choice={name: values[place] for name, values in learnt.choice.items()},
+        presented=torch.zeros(len(place), dtype=torch.float64),  # the devices have not been touched
+    )
 
 
 def training_seed(cell: Cell) -> int:
@@ -202,97 +258,22 @@ def fit(
 
 
 def _choose(
-    method: ModuleType,
-    task: Callable[[Mapping[str, torch.Tensor]], Task],
-    candidates: Sequence[Mapping[str, float]],
-    data: Sequence[SpikeData],
-    index: list[int],
-    chip: SimulatedChip,
-    streams: Streams,
-    report: Report,
+    shard: _Shard, method: ModuleType, candidates: Sequence[Mapping[str, float]], streams: Streams, report: Report
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """The candidate with the lowest validation loss, a cell, and the presentations that the search cost [B].
 
     All candidates are trained as more cells of the same batched program, each cell's from the same random numbers.
     """
-    times = len(candidates)
+    times, index = len(candidates), list(shard.index)
     expanded = {name: torch.tensor([c[name] for c in candidates]).repeat(len(index)) for name in candidates[0]}
-    chips = chip.repeat(times)
-    batch = Batch.stack([d.train for d in data], index).repeat(times)
-    state, _ = fit(method, task(expanded), batch, chips, streams.repeat(times), report)
-    held_out = Batch.stack([d.validation for d in data], index).repeat(times)
-    prediction = method.predict(task(expanded), state, held_out.inputs, held_out.index, chips)
-    assert prediction.probabilities is not None
+    chips, task = shard.chip.repeat(times), shard.task(expanded)
+    batch = Batch.stack([d.train for d in shard.splits], index).repeat(times)
+    state, _ = fit(method, task, batch, chips, streams.repeat(times), report)
+    held_out = Batch.stack([d.validation for d in shard.splits], index).repeat(times)
+    prediction = method.predict(task, state, held_out.inputs, held_out.index, chips)
     probabilities = prediction.probabilities.mean(dim=1).clamp(min=1e-12)
     labels = held_out.targets[held_out.index][..., None]
     loss = -probabilities.gather(2, labels).log().mean(dim=(1, 2)).nan_to_num(nan=torch.inf)
     best = loss.unflatten(0, (-1, times)).argmin(dim=1)
     choice = {n: v.unflatten(0, (-1, times)).gather(1, best[:, None])[:, 0] for n, v in expanded.items()}
     return choice, chips.meter.presentations.unflatten(0, (-1, times)).sum(dim=1)
-
-
-def _majority(data: SpikeData) -> int:
-    """The most frequent class of the learner's examples: equal votes go to it."""
-    return int(np.bincount(data.labelled.targets.numpy()).argmax())
-
-
-def _measure(probabilities: torch.Tensor, data: SpikeData, cell: Cell) -> Row:
-    """Metrics of probabilities [S, N, C] against the test targets."""
-    p, labels, majority = probabilities.double().numpy(), data.test.targets.numpy(), _majority(data)
-    row: Row = metrics.classification_metrics(p, labels, majority, seed(purpose="null-band", cell=cell.id))
-    mean = p.mean(axis=0)
-    diagram = metrics.reliability(mean.max(axis=1), metrics.decide(mean, majority) == labels)
-    return row | {
-        "test_size": float(len(labels)),
-        "reliability": json.dumps({name: _plain(values) for name, values in diagram._asdict().items()}),
-    }
-
-
-def _scores(probabilities: torch.Tensor, data: SpikeData) -> dict[str, float]:
-    """Accuracy and proper scores of another estimator."""
-    p, labels = probabilities.double().numpy(), data.test.targets.numpy()
-    return {
-        "accuracy": metrics.accuracy(p, labels, _majority(data)),
-        "nll": metrics.negative_log_likelihood(p, labels),
-        "brier": metrics.brier(p, labels),
-    }
-
-
-def _cost(chip: SimulatedChip, b: int, decisions: int) -> Row:
-    """Activity and energy a decision, from a chip that has done nothing but predict the test set."""
-    additions = float(chip.meter.synaptic_operations[b]) / decisions
-    multiplications = float(chip.meter.input_operations[b]) / decisions
-    return {
-        "spikes": float(chip.meter.spikes[b]) / decisions,
-        "synaptic_operations": additions + multiplications,
-        "energy_pj": additions * ADDITION_PJ + multiplications * MULTIPLY_ACCUMULATE_PJ,
-    }
-
-
-def _finite(state: Any, cells: int) -> list[bool]:
-    """For each cell, whether all numbers of the state are finite."""
-    finite = torch.ones(cells, dtype=torch.bool)
-    for tensor in state:
-        if tensor.is_floating_point() and tensor.dim() > 0:
-            finite &= tensor.reshape(cells, -1).isfinite().all(dim=1)
-    return [bool(f) for f in finite]
-
-
-def _thin(traces: Mapping[str, torch.Tensor], b: int) -> list[dict[str, Any]]:
-    """At most ``TRACE_POINTS`` points of each trace, long form."""
-    points = []
-    for name, values in traces.items():
-        mine = values[:, b].double().reshape(len(values), -1)
-        stride = -(-len(mine) // TRACE_POINTS)
-        for step in range(stride - 1, len(mine), stride):
-            for chain, value in enumerate(mine[step].tolist()):
-                points.append({"name": name, "chain": chain, "step": step + 1, "value": value})
-    return points
-
-
-def _numbers(values: Mapping[str, torch.Tensor]) -> str:
-    return json.dumps({name: float(value) for name, value in values.items()})
-
-
-def _plain(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(v) else float(v) for v in values]
