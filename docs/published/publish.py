@@ -44,7 +44,7 @@ def table(rows: pd.DataFrame) -> str:
 
 def results(rows: pd.DataFrame, claims: list[dict[str, object]]) -> str:
     """The README's section: verdicts with their explanations, then the table."""
-    verdicts = "\n".join(f"- **{claim['id']}: {claim['verdict']}.** {claim['explanation']}" for claim in claims)
+    verdicts = "\n".join(f"- **{claim['id']}.** {claim['explanation']}" for claim in claims)
     return f"{verdicts}\n\n{table(rows)}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -345,7 +346,9 @@ class TestState:
 class TestRows:
     @pytest.mark.parametrize(("method", "mode"), ARMS)
     def test_every_metric_is_a_number(self, method: str, mode: str) -> None:
+        before = time.time()
         row = training.train(work([cell(method, mode)]))[0]
+        assert before <= row["started"] <= time.time()
         assert all(isinstance(row[m], float) and row[m] == row[m] for m in rows.METRICS), row
         assert 0 <= row["accuracy"] <= 1
         assert len(row["data_sha256"]) == len(row["split_sha256"]) == 64
@@ -362,8 +365,10 @@ class TestRows:
         with pytest.raises(Unavailable, match=f"{method} does not train telepathy; its modes: {module.MODES[0]}"):
             training.train(work(cells))
         request = {"cells": [dataclasses.asdict(c) for c in cells], "settings": {}, "fault": {}, "root": str(CHECKOUT)}
+        before = time.time()
         answer = worker._answer(request, None)
         assert [row["status"] for row in answer["rows"]] == ["unavailable"] * 2
+        assert all(before <= row["started"] <= time.time() for row in answer["rows"])
 
     @pytest.mark.parametrize(("method", "mode"), ARMS)
     def test_more_examples_than_there_are_is_an_unavailable_row(self, method: str, mode: str) -> None:
