@@ -12,13 +12,14 @@ def effective_sample_size(trace: ArrayLike) -> float:
     Autocorrelations are summed by the initial positive sequence of Geyer (1992, "Practical Markov chain Monte Carlo",
     Statistical Science 7, section 3.3): in pairs, until a pair's sum is not positive. The chains are combined as in
     Vehtari et al. (2021, Bayesian Analysis 16, equations 10 and 11), so that chains which disagree are worth little.
-    NaN where there is nothing to estimate from: fewer than four steps, or a trace that never moves.
+    NaN where there is nothing to estimate from: fewer than four steps, a trace that never
+    moves, or one that left the finite numbers.
     """
     x = np.asarray(trace, dtype=np.float64)
-    if x.ndim != 2 or not x.size or not np.isfinite(x).all():
-        raise ValueError(f"the trace has shape {x.shape}; expected [chains, steps] finite numbers")
+    if x.ndim != 2 or not x.size:
+        raise ValueError(f"the trace has shape {x.shape}; expected [chains, steps]")
     chains, steps = x.shape
-    if steps < 4 or np.ptp(x) == 0:
+    if steps < 4 or not np.isfinite(x).all() or np.ptp(x) == 0:
         return float("nan")
     centred = x - x.mean(axis=1, keepdims=True)
     spectrum = np.fft.rfft(centred, n=2 * steps, axis=1)  # padded, so that the circular sums do not wrap

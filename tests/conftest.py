@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-# As a worker has it: one thread. With two processes of tests on two cores, spinning threads would cost ten times more.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numba
 import pytest
+import torch
 from project import Project
 
+# One thread, as a worker has it: two processes of tests on two cores would lose most of their time to waiting threads.
+torch.set_num_threads(1)
 numba.set_num_threads(1)
 
 

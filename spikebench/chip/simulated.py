@@ -42,8 +42,10 @@ class SimulatedChip:
         self.flat = Flat(network, self.device)
         self.meter = Meter.zero(len(specs))
         self.count_activity = True
-        self._compiled = not bool((self.device.drop + self.device.jitter).any())
-        self.deterministic = self._compiled and not bool((self.device.programming_noise + self.device.read_noise).any())
+        # Decided by the fault family, whatever the severity: a cell takes the same path, and gets the same bits, alone
+        # and beside cells of other severities.
+        self._compiled = not any(spec.drop or spec.jitter for spec in specs)
+        self.deterministic = self._compiled and not any(spec.programming_noise or spec.read_noise for spec in specs)
         self._uses: Counter[str] = Counter()
 
     @property

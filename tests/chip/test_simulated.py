@@ -65,15 +65,15 @@ def test_the_ideal_chip_is_snntorch_spike_for_spike(
 ) -> None:
     network = Network(7, hidden, 3, LIFParameters(decay, 1.0))
     generator = nets.generator(1)
-    parameters = nets.weights(network, generator, 4)
-    chip, index = ideal(network, 4), torch.tensor([0, 1, 1, 0])
-    for samples in (1, 16, 63, 131):  # with and without padding
+    parameters = nets.weights(network, generator, 2)
+    chip, index = ideal(network, 2), torch.tensor([1, 0])
+    for samples in (1, 48, 131):  # with and without padding
         shown = nets.inputs(network, generator, 2 * samples, steps, constant).unflatten(0, (2, samples))
         assert is_constant(shown) == constant
         spikes = chip.run(parameters, shown, index)
         counts = chip.evaluate(parameters[:, None], shown, index)[:, 0]
         stepped, _ = step_by_step(chip, parameters, shown, index)
-        for b in range(4):
+        for b in range(2):
             expected = snntorch_spikes(network, parameters[b], shown[index[b]])
             assert len(expected) == len(spikes) == len(hidden) + 1
             for own, session, reference in zip(spikes, stepped, expected, strict=True):
@@ -241,4 +241,5 @@ def test_a_chip_is_deterministic_unless_something_is_drawn_at_each_use(effect: s
     sound, noisy = STATIC, FaultSpec(1.0, **{effect: 0.5})
     assert SimulatedChip(network, [sound, sound], [0, 1]).deterministic
     assert not SimulatedChip(network, [sound, noisy], [0, 1]).deterministic
-    assert SimulatedChip(network, [FaultSpec(0.0, **{effect: 0.5})], [0]).deterministic
+    # At severity 0 too: a cell must take the same path alone and beside cells of other severities.
+    assert not SimulatedChip(network, [FaultSpec(0.0, **{effect: 0.5})], [0]).deterministic

@@ -1,7 +1,6 @@
 """What every method promises, asked of every file in ``methods/``: bits, isolation, secrecy of test labels, state.
 
-The settings are those of the preset ``default``, with which a method learns something in about a second here (those
-of ``smoke`` where every spike is simulated step by step).
+The settings are those of the preset ``smoke``; of ``default`` where a method must have learnt something.
 """
 
 from __future__ import annotations
@@ -45,11 +44,11 @@ def cell(method: str, mode: str, **axes: Any) -> Cell:
     return Cell(**{**common, **point, "method": method, "mode": mode, **axes})
 
 
-def work(cells: list[Cell], root: Path = CHECKOUT, preset: config.Config = DEFAULT) -> Work:
+def work(cells: list[Cell], root: Path = CHECKOUT, preset: config.Config = SMOKE) -> Work:
     return Work(cells, preset.method_settings(cells[0].method, {}), preset.faults[cells[0].fault], root)
 
 
-def train(cells: list[Cell], root: Path = CHECKOUT, preset: config.Config = DEFAULT) -> list[dict[str, str]]:
+def train(cells: list[Cell], root: Path = CHECKOUT, preset: config.Config = SMOKE) -> list[dict[str, str]]:
     """What each cell's training made, as texts in which equal bits are equal."""
     return [{c: json.dumps(row.get(c)) for c in MADE} for row in training.train(work(cells, root, preset))]
 
@@ -84,9 +83,9 @@ class TestBits:
     @pytest.mark.parametrize(("method", "mode"), ARMS)
     def test_nor_where_faults_are_drawn_anew_at_each_use(self, method: str, mode: str, fault: str) -> None:
         cells = [cell(method, mode, fault=fault, severity=s) for s in (0.0, 1.0)]
-        together = train(cells, preset=SMOKE)
+        together = train(cells)
         for number, one in enumerate(cells):
-            assert differences(together[number], train([one], preset=SMOKE)[0]) == [], one
+            assert differences(together[number], train([one])[0]) == [], one
 
     @pytest.mark.parametrize(("method", "mode"), ARMS)
     def test_repetitions_severities_and_faults_are_not_copies(self, method: str, mode: str) -> None:
@@ -190,7 +189,7 @@ class TestSecrecy:
         """The canary: with every test label turned round, right becomes wrong, and only on the test split."""
         one = cell(method, mode, severity=0.0, training_size=80)
         roots = [with_test_labels(change).root for change in ("labels", "1 - labels")]
-        right, wrong = (training.train(work([one], root))[0] for root in roots)
+        right, wrong = (training.train(work([one], root, DEFAULT))[0] for root in roots)
         assert right["accuracy"] + wrong["accuracy"] == pytest.approx(1.0, abs=1e-12)
         assert right["accuracy"] > 0.8, "it does learn, from labels that were not turned"
         assert right["test_size"] == wrong["test_size"] == 171
@@ -276,7 +275,7 @@ class Course:
 
     def __init__(self, method: str, mode: str) -> None:
         self.module: ModuleType = plugins.load("methods", method, CHECKOUT)
-        settings = self.module.Settings(**DEFAULT.method_settings(method, {}))
+        settings = self.module.Settings(**SMOKE.method_settings(method, {}))
         data = [training._load(CHECKOUT, "breast_cancer", "real", "{}", r, 20) for r in (0, 1)]
         info = training.describe(data[0])
         network = Network(info.inputs, (8,), info.outputs)
