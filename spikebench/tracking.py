@@ -74,7 +74,7 @@ def synchronise(
             cells = rows[rows["experiment"] == name]
             runs = experiment_runs(cells, stepped)
             if name in pictures:
-                runs.append(_figures_run(preset, name, pictures[name], start_of(cells["started"].min())))
+                runs.append(_figures_run(preset, name, pictures[name], start_of(cells["started"].max())))
                 _copy(pictures[name], experiment.artifacts(runs[-1].id))
             changes.append(store.update(experiment, runs))
         for experiment in store.experiments(preset):

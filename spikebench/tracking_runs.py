@@ -160,7 +160,7 @@ def _arm_run(rows: pd.DataFrame) -> Run:
         id=run_id(shared["preset"], shared["experiment"], "arm", *place.values()),
         name=f"{place['method']} {place['mode']}, {place['dataset']}",
         state="FINISHED",
-        start=start_of(rows["started"].min()),
+        start=start_of(rows["started"].max()),
         seconds=float(rows["seconds"].sum()),
         params=shared | place,
         metrics=metrics + list(_curves(rows)),

@@ -39,8 +39,8 @@ def main() -> None:
 
     from spikebench import training  # noqa: F401  (the cells' time limits begin after the imports)
 
-    torch.set_num_threads(threads)
     numba.set_num_threads(min(threads, numba.get_num_threads()))
+    torch.set_num_threads(threads)  # last: numba starts threads that the two share, and torch would use them all
     answers.write(json.dumps({"ready": os.getpid()}) + "\n")
     while (request := json.loads(inbox.get())) is not None:
         answers.write(json.dumps(_answer(request, answers)) + "\n")

@@ -10,8 +10,8 @@ import torch
 from project import Project
 
 # One thread, as a worker has it: two processes of tests on two cores would lose most of their time to waiting threads.
-torch.set_num_threads(1)
 numba.set_num_threads(1)
+torch.set_num_threads(1)  # last: numba starts threads that the two share, and torch would use them all
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ FILE = Path(__file__).with_name("golden.json")
 REPETITIONS = 8
 FAULT = {"threshold": 1.0, "time_constant": 1.0, "gain_mismatch": 1.0, "offset": 0.1, "compression": 2.0}
 ARMS = {
-    "metropolis_hastings in-the-loop": {"iterations": 600, "samples": 20},
+    "metropolis_hastings in-the-loop": {"iterations": 1200, "samples": 20},
     "backprop in-the-loop": {"steps": 40},
     "backprop off-chip": {"steps": 40},
     "backprop oracle": {"steps": 40},

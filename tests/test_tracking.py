@@ -248,14 +248,14 @@ def test_runs_start_when_training_began(empty: Place) -> None:
     arm = "metropolis_hastings {}, breast_cancer"
     assert {name: run.info.start_time for name, run in runs.items()} == {
         **{"a": 1000 * noon + 250, "b": 1000 * (noon + 60), "c": 1000 * (noon + 90), "d": fixed, "e": fixed},
-        **{arm.format("in-the-loop"): 1000 * noon + 251, arm.format("oracle"): 1000 * (noon + 90) + 1},
-        **{arm.format("off-chip"): fixed + 1, "figures": 1000 * noon + 251},
+        **{arm.format("in-the-loop"): 1000 * (noon + 60) + 1, arm.format("oracle"): 1000 * (noon + 90) + 1},
+        **{arm.format("off-chip"): fixed + 1, "figures": 1000 * (noon + 90) + 1},
     }
     assert runs["a"].info.end_time == 1000 * noon + 1750
     assert [m.timestamp for m in empty.client.get_metric_history(runs["a"].info.run_id, "nll")] == [1000 * noon + 250]
     assert not any("started" in {**run.data.metrics, **run.data.tags} for run in runs.values())
     assert empty.synchronise(rows) == Summary(created=0, replaced=0, deleted=0, unchanged=9)
-    rows.loc[1, "started"] += 1  # the earliest: its parent and the figures follow
+    rows.loc[2, "started"] += 1  # the latest: its parent and the figures follow
     assert empty.synchronise(rows) == Summary(created=0, replaced=3, deleted=0, unchanged=6)
 
 
