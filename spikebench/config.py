@@ -22,9 +22,9 @@ def _describe(error: jsonschema.ValidationError, file: str) -> str:
     found = json.dumps(error.instance)
     rule: Any = error.validator_value
     instance: Any = error.instance
+    schema: Any = error.schema
     match error.validator:
         case "additionalProperties":
-            schema: Any = error.schema
             allowed = sorted(schema.get("properties", {}))
             wrong = sorted(set(instance) - set(allowed))
             return f"{file}: {key}: unknown key {', '.join(map(repr, wrong))}; allowed: {', '.join(allowed)}"
@@ -35,6 +35,10 @@ def _describe(error: jsonschema.ValidationError, file: str) -> str:
             return f"{file}: {key}: found {found}, allowed: {', '.join(map(str, rule))}"
         case "type":
             return f"{file}: {key}: found {found}, allowed: a value of type {rule}"
+        case "pattern":
+            return f"{file}: {key}: found {found}, allowed: {schema.get('description', rule)}"
+        case "minItems":
+            return f"{file}: {key}: found {found}, allowed: a list of at least {rule}"
         case "minimum":
             return f"{file}: {key}: found {found}, allowed: a number of at least {rule}"
         case "maximum":

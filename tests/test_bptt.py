@@ -39,6 +39,12 @@ def random_inputs(cells: int, samples: int, steps: int, lines: int, constant: bo
     return values.expand(-1, -1, steps, -1)
 
 
+def random_spikes(samples: int, steps: int, widths: tuple[int, ...]) -> list[torch.Tensor]:
+    """Of two cells, laid out in memory as ``run`` gives them, for which the kernel is compiled already."""
+    together = torch.randint(0, 2, (2, samples, steps, sum(widths)), generator=nets.generator(5)).float()
+    return list(together.split(list(widths), dim=-1))
+
+
 def differences(function: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor, h: float = 1e-6) -> torch.Tensor:
     """Central differences of a number a cell [B] in the cell's own parameters [B, P]."""
     columns = []
@@ -134,7 +140,7 @@ def test_with_a_device_in_the_loop_the_forward_values_are_the_devices() -> None:
     network = Network(3, (4,), 2)
     model = model_of(network, FaultSpec(), 2)
     inputs = random_inputs(2, 6, 5, 3, False)
-    spikes = [torch.randint(0, 2, (2, 6, 5, n), generator=nets.generator(n)).float() for n in (4, 2)]
+    spikes = random_spikes(6, 5, (4, 2))
     parameters = torch.randn((2, network.parameters), generator=nets.generator(1))
     batch = Batch(inputs, torch.zeros(2, 6, dtype=torch.long), torch.arange(2))
     assert torch.equal(bptt.forward(network, parameters, inputs, model, "arctan", spikes), spikes[1].sum(dim=2))
@@ -154,7 +160,7 @@ def test_the_gradient_through_a_device_is_that_of_the_model_around_its_spikes(
     network = Network(3, hidden, 2, count_gain=0.7)
     model = model_of(network, FAULTS[faults], 2)
     inputs = random_inputs(2, 5, 6, 3, constant)
-    spikes = [torch.randint(0, 2, (2, 5, 6, n), generator=nets.generator(n)).float() for n in (*hidden, 2)]
+    spikes = random_spikes(5, 6, (*hidden, 2))
     parameters = torch.randn((2, network.parameters), generator=nets.generator(1))
     targets = torch.tensor([[0, 1, 1, 0, 1], [1, 1, 0, 0, 0]])
 
