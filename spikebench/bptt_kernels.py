@@ -9,13 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from spikebench.chip.kernels import _OPTIONS, LANES, compress, first_currents, gather
+from spikebench.chip.kernels import LANES, compress, first_currents, gather
+from spikebench.compiled import OPTIONS
 
 #: Surrogate families by number.
 FAMILIES = ("gaussian", "fast-sigmoid", "arctan")
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **OPTIONS)
 def slopes(centred, m, t, family, result):
     """The surrogate derivatives of x = V - theta into result[1], the functions of ``surrogates.SURROGATES``.
 
@@ -45,7 +46,7 @@ def slopes(centred, m, t, family, result):
             result[1, n] = one / (one + y * y)
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **OPTIONS)
 def add_products(a, i, j, b, k, m, lanes):
     """lanes[n mod 16] += a[i, j, n] b[k, m, n] over a tile; the order of the sum is fixed."""
     for block in range(a.shape[2] // LANES):
@@ -54,7 +55,7 @@ def add_products(a, i, j, b, k, m, lanes):
             lanes[lane] += a[i, j, n] * b[k, m, n]
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **OPTIONS)
 def collect(lanes):
     """The sum of the 16 partial sums, which are set to zero."""
     total = np.float32(0.0)
@@ -64,7 +65,7 @@ def collect(lanes):
     return total
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def potentials(currents, weights, shapes, threshold, decay, offset, kappa, raster, centred, factor, work):
     """V[t] - theta of all neurons for one tile, and dI/d(synaptic current).
 
@@ -110,7 +111,7 @@ def potentials(currents, weights, shapes, threshold, decay, offset, kappa, raste
         base += neurons * lines
 
 
-@njit(parallel=True, **_OPTIONS)
+@njit(parallel=True, **OPTIONS)
 def gradient(
     weights, index, inputs, labels, samples, spikes,
     shapes, threshold, decay, offset, kappa, count_gain, family, result, losses,
@@ -198,7 +199,7 @@ def gradient(
                         grad[row + lines - 1] += collect(lanes)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def load(spikes, b, start, real, raster):
     """Spikes of one cell and tile, [N, T, neurons] a layer, to [M, T, W]."""
     first = 0
@@ -211,7 +212,7 @@ def load(spikes, b, start, real, raster):
         first += source.shape[3]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def output_gradient(raster, labels, real, count_gain, samples, outputs, delta):
     """dL/dS of the output neurons, the same at every step, into ``delta``; the tile's part of the mean loss."""
     neurons, steps = raster.shape[0], raster.shape[1]
@@ -233,7 +234,7 @@ def output_gradient(raster, labels, real, count_gain, samples, outputs, delta):
     return loss
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def adjoint(raster, centred, delta, m, threshold, decay, family, work):
     """Neuron m's dL/dS to dL/dI in place in ``delta``, backward in time; all [M, T, W]."""
     width = work.shape[1]

@@ -118,6 +118,7 @@ def _train_together(work: Work, method: ModuleType, report: Report) -> list[Row]
     shard = _prepare(work, method)
     learnt = _learn_off_chip(shard, method, report) if shard.mode == "off-chip" else _learn(shard, method, report)
     task, deployed = shard.task(learnt.choice), shard.chip.repeat(1)
+    deployed.stage = "test"
     test = Batch.stack([d.test for d in shard.splits], list(shard.index))
     prediction = method.predict(task, learnt.state, test.inputs, test.index, deployed)
     if prediction.probabilities is None:
@@ -126,7 +127,9 @@ def _train_together(work: Work, method: ModuleType, report: Report) -> list[Row]
         )
     others = {}
     if hasattr(method, "estimates"):
-        others = method.estimates(task, learnt.state, test.inputs, test.index, shard.chip.repeat(1))
+        again = shard.chip.repeat(1)  # another one, so that its meter does not mix with the primary estimate's
+        again.stage = "test-estimates"
+        others = method.estimates(task, learnt.state, test.inputs, test.index, again)
     finite = evaluation.finite(learnt.state, len(work.cells))
     trainings = 1 + (len(shard.search) if len(shard.search) > 1 else 0)
     common: Row = {

@@ -1,8 +1,9 @@
-"""The temporary project; and this file lets the tests of every folder import the helper modules beside it."""
+"""The temporary project, and how tests are shared out; it also lets every folder import the modules beside it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numba
 import pytest
@@ -18,3 +19,26 @@ torch.set_num_threads(1)  # last: numba starts threads that the two share, and t
 def project(tmp_path: Path) -> Project:
     """A temporary project with seconds' worth of cells."""
     return Project.create(tmp_path / "project")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that no process works on it alone at the end."""
+    items.sort(key=lambda item: "workflow" not in item.path.parts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of ``-n 2 --dist loadgroup``: a file's tests share a process, for the sake of its fixtures; so does a group.
+
+    The groups must be told from the file names here: those of pytest-xdist 3.8 do not work with pytest 9.2.
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "workflow" if nodeid.startswith("tests/workflow/") else super()._split_scope(nodeid)
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)

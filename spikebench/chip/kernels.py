@@ -7,10 +7,10 @@ the same bits whatever else is in the batch.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit, prange
+
+from spikebench.compiled import OPTIONS
 
 #: At most so many samples are simulated together, as the innermost axis of every array (W below): long enough that
 #: starting a loop costs little, short enough that a small network's spikes stay in the cache.
@@ -18,10 +18,8 @@ WIDEST = 512
 #: Their number is padded to a multiple of this, one vector register.
 LANES = 16
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
-
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **OPTIONS)
 def quantise(weight, levels, full_scale):
     """The nearest of ``levels`` mid-rise levels in [-full_scale, full_scale]; 0 levels leaves the weight alone."""
     if levels == 0:
@@ -32,7 +30,7 @@ def quantise(weight, levels, full_scale):
     return min(max(value, -edge), edge)
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **OPTIONS)
 def compress(current, kappa):
     """tanh(kappa I)/kappa with tanh as its [9/8] Pade approximant (error below 1e-5)."""
     x = kappa * current
@@ -48,7 +46,7 @@ def compress(current, kappa):
     return x * top / bottom / kappa
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def first_currents(weights, inputs, currents):
     """Synaptic currents of the first layer, one tile: I[t, o, n] = sum_i w[o, i] x[t, i, n].
 
@@ -69,7 +67,7 @@ def first_currents(weights, inputs, currents):
                     currents[t, o, n] += w * inputs[t, i, n]
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def integrate(currents, weights, shapes, threshold, decay, offset, kappa, fate, spikes, work):
     """Run all layers over time for one tile of samples.
 
@@ -116,7 +114,7 @@ def integrate(currents, weights, shapes, threshold, decay, offset, kappa, fate, 
         base += neurons * lines
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **OPTIONS)
 def distort(work, kappa, offset):
     """Compress the currents work[1] and add the neuron's own."""
     width = work.shape[1]
@@ -128,7 +126,7 @@ def distort(work, kappa, offset):
             work[1, n] += offset
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **OPTIONS)
 def gather(weights, row, count, spikes, before, t, work):
     """work[1, n] = always-on weight + sum_h w[row + h] S_h[t, n], four presynaptic neurons a pass, in their order."""
     width = work.shape[1]
@@ -149,7 +147,7 @@ def gather(weights, row, count, spikes, before, t, work):
         h += 1
 
 
-@njit(parallel=True, **_OPTIONS)
+@njit(parallel=True, **OPTIONS)
 def evaluate(weights, index, inputs, shapes, threshold, decay, offset, kappa, fate, steps, counts, spikes):
     """Spike counts of every neuron, on D devices with C candidates each.
 
@@ -183,7 +181,7 @@ def evaluate(weights, index, inputs, shapes, threshold, decay, offset, kappa, fa
                 spikes[d, c, k] = raster
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **OPTIONS)
 def count(spikes, first, counts):
     """Spikes over time of the neurons from ``first`` on: [M, T, W] to [O, W]."""
     width = counts.shape[1]

@@ -11,13 +11,14 @@ import numpy as np
 from numba import njit, prange
 
 from spikebench.chip.faults import FULL_SCALE
-from spikebench.chip.kernels import _OPTIONS, count, first_currents, integrate, quantise
+from spikebench.chip.kernels import count, first_currents, integrate, quantise
+from spikebench.compiled import OPTIONS
 
 _FULL_SCALE = np.float32(FULL_SCALE)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **OPTIONS)
 def uniform(key, counter):
     """The ``counter``-th number in (0, 1) of stream ``key`` (SplitMix64; Steele, Lea, Flood, OOPSLA 2014)."""
     z = np.uint64(key) + (np.uint64(counter) + np.uint64(1)) * _GOLDEN
@@ -27,7 +28,7 @@ def uniform(key, counter):
     return (np.float64(z >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0)
 
 
-@njit(**_OPTIONS)
+@njit(**OPTIONS)
 def propose(weights, key, iteration, step, share, changed, values):
     """Block random walk: each weight is chosen with probability ``share`` and gets N(0, step^2).
 
@@ -63,7 +64,7 @@ def propose(weights, key, iteration, step, share, changed, values):
         counter += np.uint64(3)
 
 
-@njit(parallel=True, **_OPTIONS)
+@njit(parallel=True, **OPTIONS)
 def propose_all(weights, keys, iteration, step, share, candidates, log_u):
     """One proposal for every chain: weights [D, C, P] to candidates [D, C, P] and log u [D, C], overwritten."""
     chains = weights.shape[1]
@@ -77,7 +78,7 @@ def propose_all(weights, keys, iteration, step, share, candidates, log_u):
             candidates[d, c, changed[i]] = values[i]
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **OPTIONS)
 def tile_log_likelihood(counts, labels, samples, gain, table):
     """sum_n log softmax(gain * counts[:, n])[labels[n]] over the first ``samples`` of a tile.
 
@@ -102,14 +103,14 @@ def tile_log_likelihood(counts, labels, samples, gain, table):
     return total - np.log(product)
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **OPTIONS)
 def effective(weight, p, gain, stuck, stuck_value, levels):
     """The weight that acts, of synapse p (the order of ``faults.effective_weights``)."""
     value = stuck_value[p] if stuck[p] else quantise(weight, levels, _FULL_SCALE)
     return value * gain[p]
 
 
-@njit(parallel=True, **_OPTIONS)
+@njit(parallel=True, **OPTIONS)
 def sample(
     weights, log_likelihood, accepted, keys, first, proposals, step, share, prior_sd, temperature, count_gain,
     index, inputs, labels, samples, steps,
@@ -204,7 +205,7 @@ def sample(
                     acting[changed[i]] = previous[i]
 
 
-@njit(inline="always", **_OPTIONS)
+@njit(inline="always", **OPTIONS)
 def add_synapse(currents, inputs, neuron, line, weight):
     """Add one synapse's change to the currents [T or 1, O, W] of its neuron."""
     width = currents.shape[2]

@@ -28,6 +28,7 @@ class SimulatedChip:
         binary_inputs: whether input lines carry spikes; real-valued ones are metered as multiply-accumulates.
 
     Attributes:
+        stage: names the part of a run, so that what is drawn anew in testing does not repeat training's draws.
         count_activity: whether spikes and operations are metered beside presentations; training has no use for them.
     """
 
@@ -42,6 +43,7 @@ class SimulatedChip:
         self.flat = Flat(network, self.device)
         self.meter = Meter.zero(len(specs))
         self.count_activity = True
+        self.stage = "training"
         # Decided by the fault family, whatever the severity: a cell takes the same path, and gets the same bits, alone
         # and beside cells of other severities.
         self._compiled = not any(spec.drop or spec.jitter for spec in specs)
@@ -106,7 +108,10 @@ class SimulatedChip:
         """
         self._uses[effect] += 1
         use = self._uses[effect]
-        return [torch.Generator().manual_seed(seed(chip=c, effect=effect, use=use)) for c in self.chip_seeds]
+        return [
+            torch.Generator().manual_seed(seed(chip=c, effect=effect, use=use, stage=self.stage))
+            for c in self.chip_seeds
+        ]
 
     def program(self, parameters: torch.Tensor) -> torch.Tensor:
         """Effective weights [B, C, P] of programmed weights [B, C, P], with fresh programming noise."""
