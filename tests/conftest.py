@@ -10,6 +10,8 @@ import pytest
 import torch
 from project import Project
 
+from spikebench import training
+
 # One thread, as a worker has it: two processes of tests on two cores would lose most of their time to waiting threads.
 numba.set_num_threads(1)
 torch.set_num_threads(1)  # last: numba starts threads that the two share, and torch would use them all
@@ -19,6 +21,18 @@ torch.set_num_threads(1)  # last: numba starts threads that the two share, and t
 def project(tmp_path: Path) -> Project:
     """A temporary project with seconds' worth of cells."""
     return Project.create(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The kernels are compiled and kept, which takes many seconds once: for tests that set limits of a few."""
+    project = Project.create(tmp_path_factory.mktemp("compiled") / "project")
+    project.toy()
+    project.experiment(arms=[{"method": "toy", "mode": "in-the-loop"}])
+    plan = project.plan()
+    cells = [planned.cell for planned in plan.planned]
+    for group in (cells, cells[:1]):
+        training.train(training.Work(group, {}, plan.config.faults["paper-full"], project.root))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

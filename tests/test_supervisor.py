@@ -105,7 +105,7 @@ class TestFailuresAreRows:
     """One job in which nearly everything that can go wrong does."""
 
     @pytest.fixture(scope="class")
-    def project(self, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    def project(self, compiled: None, tmp_path_factory: pytest.TempPathFactory) -> Project:
         project = make(tmp_path_factory.mktemp("failures") / "project", BEHAVIOURS)
         run(project)
         return project
@@ -197,7 +197,7 @@ FINISHED = ["", "nan", "truncated", "empty", "missing", "other bytes", "other ta
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def trained(compiled: None, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose job has ended; one of its cells diverged."""
     project = make(tmp_path_factory.mktemp("finished") / "project", FINISHED)
     run(project)
