@@ -8,7 +8,7 @@ TORCH := torch==2.13.0
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := default
-.PHONY: default smoke full report ui bench lint test test-slow clean clean-results format help
+.PHONY: default smoke full report ui bench lint test test-slow clean clean-results clean-data format help
 
 default: $(VENV)/.installed ## the default replication, minutes on a laptop
 	snakemake --quiet rules
@@ -30,6 +30,10 @@ ui: $(VENV)/.installed ## browse the runs in MLflow on 127.0.0.1
 
 bench: $(VENV)/.installed ## speed against peers; every figure the README quotes
 	python benchmarks/mh_engine.py
+	python benchmarks/aedat.py
+	python benchmarks/binning.py
+	python benchmarks/frames.py
+	python benchmarks/camera.py
 
 lint: $(VENV)/.installed ## format, style, types, workflow
 	ruff format --check .
@@ -52,8 +56,11 @@ test-slow: $(VENV)/.installed ## the long drills: kill -9 at random moments, pow
 clean: ## caches and the environment; results stay
 	rm -rf $(VENV) .snakemake .pytest_cache .mypy_cache .ruff_cache *.egg-info
 
-clean-results: ## the only target that deletes results
-	find results -mindepth 1 -not -name README.md -delete
+clean-results: ## the only target that deletes results; data stays
+	find results -mindepth 1 -not -name README.md -not -path 'results/data*' -delete
+
+clean-data: ## fetched archives and the frames made of them
+	rm -rf results/data
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:

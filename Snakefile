@@ -7,6 +7,7 @@
 #
 # Rules hold no logic: each names inputs, outputs and resources and calls the `spikebench` command.
 
+import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -41,9 +42,11 @@ rule all:
         RESULTS.tracking,
 
 
+include: "workflow/rules/fetch.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/results.smk"
 
 
 onstart:
     hold_the_project(ROOT)
+    print(describe(PLAN.data.values(), PLAN.config), file=sys.stderr, flush=True)

@@ -36,7 +36,10 @@ class Settings:
     Attributes:
         steps: optimiser steps, the same at every training size.
         minibatch: examples a step (all of them where there are fewer).
-        initial_sd: weights start from N(0, initial_sd^2).
+        initial_sd: weights start from N(0, initial_sd^2), in a layer of n lines from N(0, initial_gain^2 / n) where
+            that is narrower: else the currents of a layer with many lines swamp the threshold. Its learning rate is
+            smaller by the same factor.
+        initial_gain: see ``initial_sd``.
         surrogate: a name of ``spikebench.surrogates.SURROGATES``.
         beta1: Adam's decay of the first moment.
         beta2: of the second.
@@ -46,6 +49,7 @@ class Settings:
     steps: int = 600
     minibatch: int = 32
     initial_sd: float = 0.3
+    initial_gain: float = 2.0
     surrogate: str = "gaussian"
     beta1: float = 0.9
     beta2: float = 0.999
@@ -77,8 +81,15 @@ class State(NamedTuple):
 
 def init(task: Task, batch: Batch, chip: Chip, streams: Streams) -> State:
     """Random weights; the chip is not touched."""
-    weights = task.settings.initial_sd * streams.normal((task.network.parameters,), "start")
+    weights = task.settings.initial_sd * _scale(task) * streams.normal((task.network.parameters,), "start")
     return State(weights, torch.zeros_like(weights), torch.zeros_like(weights), torch.zeros((), dtype=torch.int64))
+
+
+def _scale(task: Task) -> torch.Tensor:
+    """[P], 1 for weights of layers with few lines, less in wide ones: of initial weights and of updates."""
+    settings: Settings = task.settings
+    scales = [min(1.0, settings.initial_gain / settings.initial_sd / lines**0.5) for _, lines in task.network.shapes]
+    return torch.cat([torch.full((o * i,), s) for (o, i), s in zip(task.network.shapes, scales, strict=True)])
 
 
 def step(task: Task, state: State, batch: Batch, chip: Chip, streams: Streams) -> tuple[State, Info]:
@@ -96,7 +107,7 @@ def _adam(task: Task, state: State, gradient: torch.Tensor) -> State:
     mean = settings.beta1 * state.mean + (1 - settings.beta1) * gradient
     square = settings.beta2 * state.square + (1 - settings.beta2) * gradient.square()
     scale = (square / (1 - settings.beta2**count)).sqrt() + 1e-8
-    update = task.choice["learning_rate"][:, None] * (mean / (1 - settings.beta1**count)) / scale
+    update = task.choice["learning_rate"][:, None] * _scale(task) * (mean / (1 - settings.beta1**count)) / scale
     return State(state.weights - update, mean, square, state.round + 1)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from spikebench.chip.kernels import LANES, compress, first_currents, gather
+from spikebench.chip.kernels import LANES, WIDE, compress, first_currents, gather
 from spikebench.compiled import OPTIONS
 
 #: Surrogate families by number.
@@ -182,7 +182,7 @@ def gradient(
                             for t in range(1, steps):
                                 for n in range(width):
                                     delta[m, 0, n] += delta[m, t, n]
-                        for i in range(lines_in):
+                        for i in range(lines_in if lines_in < WIDE else 0):
                             for t in range(steps_in):
                                 add_products(delta, m, t, x, t, i, lanes)
                             grad[row + i] += collect(lanes)
@@ -197,6 +197,19 @@ def gradient(
                         for t in range(steps):
                             add_products(delta, m, t, ones, 0, 0, lanes)
                         grad[row + lines - 1] += collect(lanes)
+            if lines_in >= WIDE:
+                add_outer(delta, x, grad[: shapes[0, 0] * lines_in].reshape(shapes[0, 0], lines_in))
+
+
+@njit(**OPTIONS)
+def add_outer(delta, inputs, result):
+    """result[o, i] += sum over t, n of delta[o, t, n] x[t, i, n] as matrix products (``chip.kernels.WIDE``)."""
+    now = np.empty((result.shape[0], delta.shape[2]), np.float32)
+    part = np.empty_like(result)
+    for t in range(inputs.shape[0]):
+        now[:] = delta[: result.shape[0], t]
+        np.dot(now, inputs[t].T, part)
+        result += part
 
 
 @njit(**OPTIONS)

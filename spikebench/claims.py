@@ -46,7 +46,7 @@ Claim = Mapping[str, Any]
 Outcome = Literal["reproduced", "consistent", "not reproduced", "undecided", "not testable"]
 
 #: Axes in which both arms must agree, unless an arm or a sweep sets them, and axes in which an arm's own rows must.
-SHARED = ("dataset", "data_kind", "data_settings", "network", "fault", "severity", "training_size")
+SHARED = ("dataset", "data_kind", "data_source", "data_settings", "network", "fault", "severity", "training_size")
 OWN = ("method", "mode", "variant", "settings")
 
 #: Five repetitions can never reach p < 0.05 in a two-sided sign-flip test, so fewer than six decide nothing.

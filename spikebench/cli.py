@@ -35,8 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="spikebench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, run in (
-        ("plan", _plan), ("train", _train), ("gather", _gather), ("claims", _claims), ("figures", _figures),
-        ("track", _track), ("report", _report), ("all-from-rows", _all_from_rows), ("ui", _ui), ("where", _where),
+        ("plan", _plan), ("fetch", _fetch), ("prepare", _prepare), ("sheet", _sheet), ("train", _train),
+        ("gather", _gather), ("claims", _claims), ("figures", _figures), ("track", _track),
+        ("report", _report), ("all-from-rows", _all_from_rows), ("ui", _ui), ("where", _where),
     ):  # fmt: skip
         command = commands.add_parser(name, help=(run.__doc__ or "").splitlines()[0])
         command.set_defaults(run=run)
@@ -47,6 +48,14 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--retry-token", default="none", help="recorded in the job's manifest")
             command.add_argument("--log", type=Path, help="a file for what the job says beside the terminal")
             command.add_argument("--parent", type=int, help="the process to end with (default: the one that called)")
+        if run is _fetch:
+            command.add_argument("source", help="a name of spikebench.archives.SOURCES")
+        if run in (_fetch, _prepare):
+            command.add_argument("--attempt", default="first", help="recorded in what the command writes")
+        if run in (_prepare, _sheet):
+            command.add_argument("--data", required=True, help="a data set as `spikebench plan` names it")
+        if run is _prepare:
+            command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads")
         if run is _figures:
             command.add_argument("--experiment", required=True)
         if run is _ui:
@@ -59,7 +68,42 @@ def _plan(config: Config, options: argparse.Namespace) -> None:
     plan = make_plan(config)
     for job in plan.jobs.values():
         print(f"{job.name}: {len(job.shards)} shards, {sum(map(len, job.shards.values()))} cells, {job.seconds:.0f} s")
+    for data in plan.data.values():
+        print(f"data {data.name}: {data.kind}, {data.source or 'needs no archive'}, {data.settings}")
     print(f"preset {config.name}: {len(plan.jobs)} jobs, {len(plan.planned)} cells")
+
+
+def _fetch(config: Config, options: argparse.Namespace) -> None:
+    """Fetch the files of one source and verify them: mirror folder first, then the network."""
+    from spikebench.archives import SOURCES
+    from spikebench.preparation import fetch_source
+
+    if options.source not in SOURCES:
+        raise UserError(f"source: found {options.source!r}, allowed: {', '.join(SOURCES)}")
+    print(fetch_source(options.source, config, options.attempt))
+
+
+def _data(config: Config, options: argparse.Namespace) -> Any:
+    """The data job that ``--data`` names."""
+    jobs = make_plan(config).data
+    if options.data not in jobs:
+        raise UserError(f"--data: found {options.data!r}, allowed: {', '.join(jobs)}")
+    return jobs[options.data]
+
+
+def _prepare(config: Config, options: argparse.Namespace) -> None:
+    """Make one data set ready for training: read or film its recordings, bin them."""
+    from spikebench.preparation import make_ready
+
+    print(make_ready(_data(config, options), config, options.workers, options.attempt))
+
+
+def _sheet(config: Config, options: argparse.Namespace) -> None:
+    """Draw the contact sheet of one data set."""
+    from spikebench.figures.contact_sheet import draw_sheet
+
+    job = _data(config, options)
+    draw_sheet(job, config, Results(config.name, config.root).sheet(job.name))
 
 
 def _train(config: Config, options: argparse.Namespace) -> None:
@@ -141,7 +185,8 @@ def _report(config: Config, options: argparse.Namespace) -> None:
     provenance = describe(config, rows)
     coverage = pd.read_csv(results.coverage)
     page, definitions = results.report, claims.load(config.root)
-    report.build(rows, traces, verdicts, results.figures, coverage, provenance, config.name, page, definitions)
+    sheets = [results.sheet(data.name) for data in make_plan(config).data.values()]
+    report.build(rows, traces, verdicts, results.figures, coverage, provenance, config.name, page, definitions, sheets)
     if config.name != "smoke":
         report.write_pointer(config.root / "results", config.name)
 

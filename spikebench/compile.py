@@ -5,12 +5,19 @@ python -m spikebench.compile
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
 import torch
 
 from spikebench import bptt
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
 from spikebench.data import Batch, Split
+from spikebench.events import camera
+from spikebench.events.binning import Binning, bin_events
+from spikebench.events.frames import Frames, write_part
 from spikebench.metropolis import Chains, Target, log_likelihood, run_block
 from spikebench.networks import Network
 
@@ -28,6 +35,19 @@ def main() -> None:
         run_block(chip, batch, chains, keys, 0, 1, Target(1.0, 1.0, 0.5))
     spikes = chip.run(weights[:, 0], batch.inputs, batch.index)
     bptt.loss_gradient(network, weights[:, 0], batch, bptt.Model.of(chip.nominal), "gaussian", spikes)
+    recordings()
+
+
+def recordings() -> None:
+    """The camera, binning and decoding."""
+    digit = camera.mnist_dvs(np.zeros((28, 28), np.uint8), 4, 0)
+    camera.cifar10_dvs(np.zeros((32, 32, 3), np.uint8), 0)
+    with TemporaryDirectory() as folder:
+        for binary in (True, False):
+            frames = bin_events(digit, Binning(bins=1, span_us=1000, binary=binary))
+            part = Path(folder) / "part.npy"
+            write_part(part, [frames])
+            Frames([part], frames.shape, binary, constant=True).read([0])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from typing import Any
 import numba
 
 _PACKAGE = Path(__file__).parent
-_SOURCES = ("compiled.py", "bptt_kernels.py", "chip/faults.py", "chip/kernels.py", "chip/metropolis_kernel.py")
+_SOURCES = (
+    "compiled.py", "bptt_kernels.py", "chip/faults.py", "chip/kernels.py", "chip/metropolis_kernel.py",
+    "events/binning_kernels.py", "events/camera_kernel.py",
+)  # fmt: skip
 
 _config: Any = numba.config
 if not _config.CACHE_DIR and os.access(_PACKAGE, os.W_OK):

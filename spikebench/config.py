@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +99,16 @@ class Config:
         faults: Mapping[str, Mapping[str, float]] = self.main["faults"]
         return faults
 
+    def data_settings(self, dataset: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """What is handed to a data set's ``Settings``: the preset's values under the sweep's own."""
+        return {**self.preset.get("data", {}).get(dataset, {}), **overrides}
+
+    @property
+    def mirror(self) -> Path | None:
+        """The local folder that archives are looked for in first: ``data.mirror``, else SPIKEBENCH_MIRROR."""
+        named = self.main["data"]["mirror"] or os.environ.get("SPIKEBENCH_MIRROR", "")
+        return self.root / named if named else None
+
     def method_settings(self, method: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """What is handed to a method's ``Settings``: the preset's values under the sweep's own."""
         return {**self.preset.get("settings", {}).get(method, {}), **overrides}
@@ -114,6 +126,21 @@ def read_main(root: Path) -> dict[str, Any]:
     return main
 
 
+def _override(main: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Later keys win; ``data.kind`` (as in ``--config data.kind=real``) is the key ``kind`` of ``data``."""
+    plain = {key: value for key, value in overrides.items() if "." not in key}
+    merged = copy.deepcopy({**main, **plain})
+    for key in overrides.keys() - plain.keys():
+        *path, last = key.split(".")
+        place = merged
+        for part in path:
+            if not isinstance(place.get(part), dict):
+                place[part] = {}  # the schema says what is wrong with that
+            place = place[part]
+        place[last] = overrides[key]
+    return merged
+
+
 def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     """Read ``config/config.yaml``, the preset it names and its experiments; ``overrides`` come from ``--config``.
 
@@ -121,7 +148,7 @@ def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
         UserError: anything wrong, in one sentence.
     """
     folder = root / "config"
-    main = {**read_main(root), **(overrides or {})}
+    main = _override(read_main(root), overrides or {})
     validate(main, "config", "config/config.yaml (or --config)")
     preset = read_yaml(folder / "presets" / f"{main['preset']}.yaml", root)
     validate(preset, "preset", f"config/presets/{main['preset']}.yaml")
@@ -130,6 +157,8 @@ def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
         raise UserError(f"{file}: name: found {preset['name']!r}, allowed: {main['preset']}")
     for method, settings in preset.get("settings", {}).items():
         _check_settings("methods", method, settings, f"config/presets/{preset['name']}.yaml: settings.{method}", root)
+    for dataset, settings in preset.get("data", {}).items():
+        _check_settings("datasets", dataset, settings, f"config/presets/{preset['name']}.yaml: data.{dataset}", root)
     validate(read_yaml(folder / "claims.yaml", root), "claims", "config/claims.yaml")
     return Config(root, main, preset, tuple(_experiment(root, name, main["faults"]) for name in main["experiments"]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -19,12 +19,14 @@ class DataSettings:
     Attributes:
         split_seed: seed of the division into training and test part; one a repetition, the same for all methods.
         training_size: labelled examples the learner gets (training and validation together); None takes all.
-        kind: ``real`` or ``simulated``.
+        kind: ``real``, ``simulated`` or ``synthetic``.
+        source: the archive it is made from (``spikebench.archives``); empty where it needs none.
     """
 
     split_seed: int = 0
     training_size: int | None = None
     kind: str = "real"
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Provenance:
 
     Attributes:
         name: as a person reads it; simulated recordings never carry the real name.
-        kind: ``real`` or ``simulated``.
+        kind: ``real``, ``simulated`` (recordings of a camera model) or ``synthetic`` (drawn from a formula).
         source: where the bytes were read.
         sha256: of those bytes.
         licence: of the data.
@@ -41,11 +43,45 @@ class Provenance:
     """
 
     name: str
-    kind: Literal["real", "simulated"]
+    kind: Literal["real", "simulated", "synthetic"]
     source: str
     sha256: str
     licence: str
     citation: str
+
+
+class Pool(Protocol):
+    """Examples that stay on disk, packed, until they are asked for (``events.frames.Frames``)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(examples, steps, lines)."""
+        ...
+
+    def read(self, rows: torch.Tensor) -> torch.Tensor:
+        """The examples at ``rows`` [...], float32 [..., T, I]."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Inputs that are not in memory: some rows [N] or [R, N] of a pool. ``load`` gives the tensor."""
+
+    pool: Pool
+    rows: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As the tensor's would be: [..., T, I]."""
+        return (*self.rows.shape, *self.pool.shape[1:])
+
+    def __getitem__(self, index: object) -> Stored:
+        """The inputs at ``index`` of the leading axes."""
+        return Stored(self.pool, self.rows[index])  # type: ignore[index]
+
+    def load(self) -> torch.Tensor:
+        """All of it, float32."""
+        return self.pool.read(self.rows)
 
 
 class Split(NamedTuple):
@@ -56,7 +92,7 @@ class Split(NamedTuple):
         targets: class labels [N] int64, real values [N, T_out] or target spikes [N, T, O].
     """
 
-    inputs: torch.Tensor
+    inputs: torch.Tensor | Stored
     targets: torch.Tensor
 
     def __getitem__(self, index: torch.Tensor) -> Split:  # type: ignore[override]
@@ -79,11 +115,16 @@ class Batch(NamedTuple):
 
     @staticmethod
     def stack(splits: list[Split], index: list[int]) -> Batch:
-        """Put the splits of one shard (all of one size) side by side."""
-        inputs = torch.stack([s.inputs[:, :1] if is_constant(s.inputs) else s.inputs for s in splits])
-        if all(is_constant(s.inputs) for s in splits):
-            inputs = inputs.expand(-1, -1, splits[0].inputs.shape[1], -1)
+        """Put the splits of one shard (all of one size) side by side, in memory."""
+        tensors = [dense(s.inputs) for s in splits]
+        constant = all(is_constant(x) for x in tensors)
+        inputs = torch.stack([x[:, :1] for x in tensors] if constant else tensors)
+        inputs = inputs.expand(-1, -1, tensors[0].shape[1], -1) if constant else inputs
         return Batch(inputs, torch.stack([s.targets for s in splits]), torch.tensor(index))
+
+    def loaded(self) -> Batch:
+        """The batch itself: it is in memory."""
+        return self
 
     def minibatch(self, rows: torch.Tensor) -> Batch:
         """For each cell its own examples ``rows`` [B, n]; the result has one split a cell."""
@@ -104,9 +145,71 @@ class Batch(NamedTuple):
         return self.inputs.shape[1]
 
 
+class StoredBatch(NamedTuple):
+    """A batch whose inputs are on disk; methods get the parts that are loaded of it.
+
+    Attributes:
+        inputs: [R, N, T, I].
+        targets: [R, N, ...].
+        index: [B] int64, the split of each cell.
+    """
+
+    inputs: Stored
+    targets: torch.Tensor
+    index: torch.Tensor  # type: ignore[assignment]
+
+    def loaded(self) -> Batch:
+        """All of it in memory."""
+        return Batch(self.inputs.load(), self.targets, self.index)
+
+    def minibatch(self, rows: torch.Tensor) -> Batch:
+        """As that of ``Batch``."""
+        split = self.index[:, None]
+        return Batch(self.inputs[split, rows].load(), self.targets[split, rows], torch.arange(len(rows)))
+
+    def part(self, first: int, last: int) -> Batch:
+        """Examples ``first`` to ``last`` of every split, in memory."""
+        return StoredBatch(self.inputs[:, first:last], self.targets[:, first:last], self.index).loaded()
+
+    def repeat(self, times: int) -> StoredBatch:
+        """As that of ``Batch``."""
+        return self._replace(index=self.index.repeat_interleave(times))
+
+    @property
+    def size(self) -> int:
+        """Examples a split."""
+        return self.inputs.shape[1]
+
+
+def stack(splits: list[Split], index: list[int]) -> Batch | StoredBatch:
+    """As ``Batch.stack``; what is on disk stays there, and splits of the same examples are read once."""
+    first = splits[0].inputs
+    if not isinstance(first, Stored):
+        return Batch.stack(splits, index)
+    rows = [s.inputs.rows for s in splits if isinstance(s.inputs, Stored)]
+    if all(torch.equal(r, rows[0]) for r in rows):
+        same = torch.zeros(len(index), dtype=torch.int64)
+        return StoredBatch(Stored(first.pool, rows[0][None]), splits[0].targets[None], same)
+    targets = torch.stack([s.targets for s in splits])
+    return StoredBatch(Stored(first.pool, torch.stack(rows)), targets, torch.tensor(index))
+
+
 @dataclass(frozen=True)
 class SpikeData:
-    """A data set, split. The test targets are read by the evaluation step alone."""
+    """A data set, split. The test targets are read by the evaluation step alone.
+
+    Attributes:
+        task: classification, regression or sequence.
+        train: what is learnt from.
+        validation: what hyper-parameters are chosen on.
+        test: opened once, by the evaluation.
+        classes: their names; empty where the task is none of classification.
+        binary_inputs: whether input lines carry spikes.
+        provenance: where it comes from.
+        split_sha256: of the three parts' examples.
+        layout: (channels, height, width) of the input lines where they are a picture, the constant line not counted;
+            empty where they are not.
+    """
 
     task: Task
     train: Split
@@ -116,15 +219,19 @@ class SpikeData:
     binary_inputs: bool
     provenance: Provenance
     split_sha256: str
+    layout: tuple[int, ...] = ()
 
     @property
     def labelled(self) -> Split:
         """Training and validation examples together: all that the learner was given."""
-        inputs = [self.train.inputs, self.validation.inputs]
+        targets = torch.cat([self.train.targets, self.validation.targets])
+        first, second = self.train.inputs, self.validation.inputs
+        if isinstance(first, Stored) and isinstance(second, Stored):
+            return Split(Stored(first.pool, torch.cat([first.rows, second.rows])), targets)
+        inputs = [dense(first), dense(second)]
         constant = all(is_constant(x) for x in inputs)
         joined = torch.cat([x[:, :1] for x in inputs] if constant else inputs)
-        joined = joined.expand(-1, self.train.inputs.shape[1], -1) if constant else joined
-        return Split(joined, torch.cat([self.train.targets, self.validation.targets]))
+        return Split(joined.expand(-1, first.shape[1], -1) if constant else joined, targets)
 
 
 class DataInfo(NamedTuple):
@@ -136,6 +243,7 @@ class DataInfo(NamedTuple):
         outputs: outputs O.
         steps: time steps T.
         binary_inputs: True where inputs are spikes, False where they are real-valued currents.
+        layout: (channels, height, width) of the input lines where they are a picture; a constant line follows them.
     """
 
     task: Task
@@ -143,6 +251,12 @@ class DataInfo(NamedTuple):
     outputs: int
     steps: int
     binary_inputs: bool
+    layout: tuple[int, ...] = ()
+
+
+def dense(inputs: torch.Tensor | Stored) -> torch.Tensor:
+    """The tensor itself, read from disk where it is not in memory."""
+    return inputs.load() if isinstance(inputs, Stored) else inputs
 
 
 def is_constant(inputs: torch.Tensor) -> bool:

@@ -17,6 +17,35 @@ def project_root() -> Path:
 
 
 @dataclass(frozen=True)
+class Store:
+    """Data that all presets share: archives, frames made of them. Large, so it may lie on another disk.
+
+    Attributes:
+        folder: ``results/data``, or what the environment variable SPIKEBENCH_DATA names.
+    """
+
+    folder: Path
+
+    @classmethod
+    def of(cls, root: Path) -> Store:
+        """The store of the project at ``root``."""
+        elsewhere = os.environ.get("SPIKEBENCH_DATA")
+        return cls(Path(elsewhere) if elsewhere else root / "results" / "data")
+
+    def fetched(self, source: str) -> Path:
+        """What became of fetching a source."""
+        return self.folder / "archives" / f"{source}.json"
+
+    def ready(self, job: str) -> Path:
+        """What became of preparing a data set (``preparation.DataJob``)."""
+        return self.folder / "ready" / f"{job}.json"
+
+    def prepared(self, name: str) -> Path:
+        """The folder of a data set's binned recordings."""
+        return self.folder / "prepared" / name
+
+
+@dataclass(frozen=True)
 class Results:
     """The generated files of one preset."""
 
@@ -55,6 +84,10 @@ class Results:
     def claims(self) -> Path:
         """The scoreboard."""
         return self.folder / "claims.json"
+
+    def sheet(self, job: str) -> Path:
+        """The contact sheet of a data set: caption and numbers; the picture lies beside it."""
+        return self.folder / "data" / f"{job}.json"
 
     @property
     def figures(self) -> Path:

@@ -70,7 +70,11 @@ def _parse(path: Path) -> ast.Module:
 
 def fingerprint(kind: str, name: str, root: Path | None = None) -> str:
     """Hash of the plug-in's syntax tree without docstrings: comments and formatting leave it unchanged."""
-    path = source(kind, name, root)
+    return fingerprint_of(source(kind, name, root))
+
+
+def fingerprint_of(path: Path) -> str:
+    """The same of any file with Python source."""
     return _fingerprint(path, path.stat().st_mtime_ns)
 
 

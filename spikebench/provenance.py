@@ -18,9 +18,10 @@ def describe(config: Config, rows: pd.DataFrame) -> Provenance:
     """Of the finished rows: data sets with hash, licence and citation; methods with citation; versions and commits."""
     finished = rows[rows["status"] == "ok"]
     data = []
-    for name, kind in sorted(set(zip(finished["dataset"], finished["data_kind"], strict=True))):
+    for name, kind, source in sorted(set(finished[["dataset", "data_kind", "data_source"]].itertuples(index=False))):
         module = plugins.load("datasets", name, config.root)
-        data.append(asdict(module.load(module.Settings(kind=kind)).provenance))
+        settings = module.Settings(kind=kind, source=source, **config.data_settings(name, {}))
+        data.append(asdict(module.load(settings).provenance))
     commits = sorted({commit for commit in finished["commit"] if commit})
     return {
         "data": data,

@@ -194,6 +194,7 @@ def _train(planned: Sequence[Planned], config: Config, worker: _Worker, progress
         cell = group[0].cell
         request = {
             "cells": [asdict(p.cell) for p in group],
+            "data": json.loads(group[0].data.settings),
             "settings": config.method_settings(cell.method, json.loads(cell.settings)),
             "fault": config.faults[cell.fault],
             "root": str(config.root),

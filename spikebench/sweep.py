@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from spikebench import RESULTS_VERSION, plugins
+from spikebench import RESULTS_VERSION, plugins, preparation
 from spikebench.config import Config
 from spikebench.errors import UserError
+from spikebench.preparation import DataJob
 from spikebench.seeds import canonical, digest
 
 
@@ -34,6 +35,7 @@ class Cell:
     training_size: int
     repetition: int
     preset: str
+    data_source: str = ""
 
     @cached_property
     def id(self) -> str:
@@ -54,6 +56,7 @@ class Planned:
     sweeps: str
     paper: str
     digest: str
+    data: DataJob
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,11 @@ class Job:
     def digest(self) -> str:
         """Changes when any of its cells becomes stale."""
         return digest([[p.cell.id, p.digest] for cells in self.shards.values() for p in cells])
+
+    @cached_property
+    def data(self) -> tuple[DataJob, ...]:
+        """The data sets that its cells learn from."""
+        return tuple(dict.fromkeys(p.data for cells in self.shards.values() for p in cells))
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,11 @@ class Plan:
         return digest([[p.cell.id, p.digest, p.sweeps, p.paper] for p in self.planned])
 
     @cached_property
+    def data(self) -> dict[str, DataJob]:
+        """All data sets, as they are used, by name."""
+        return {data.name: data for job in self.jobs.values() for data in job.data}
+
+    @cached_property
     def shards(self) -> dict[tuple[str, str], tuple[Planned, ...]]:
         """Cells by (experiment, shard)."""
         members = [item for job in self.jobs.values() for item in job.shards.items()]
@@ -96,6 +109,8 @@ def _grid(experiment: Mapping[str, Any], sweep: Mapping[str, Any], config: Confi
         # A preset thins an axis to the values it names; an axis without any of them keeps its last value.
         axes[name] = [value for value in axes[name] if value in kept] or axes[name][-1:]
     arms = sweep.get("arms", experiment["arms"])
+    kinds = {name: preparation.kind(name, config) for name in axes["dataset"]}
+    sources = {name: preparation.source(name, kind, config) for name, kind in kinds.items()}
     product = itertools.product(
         arms,
         axes["dataset"],
@@ -104,13 +119,13 @@ def _grid(experiment: Mapping[str, Any], sweep: Mapping[str, Any], config: Confi
         axes["fault"],
         axes["severity"],
         axes["training_size"],
-        range(config.preset["repetitions"]),
+        range(config.preset.get("repetitions_of", {}).get(experiment["name"], config.preset["repetitions"])),
     )
     for arm, dataset, data_settings, network, fault, severity, size, repetition in product:
         yield Cell(
             experiment=experiment["name"],
             dataset=dataset,
-            data_kind=data_kind(dataset, config),
+            data_kind=kinds[dataset],
             data_settings=canonical(data_settings),
             network=canonical(network),
             method=arm["method"],
@@ -119,29 +134,23 @@ def _grid(experiment: Mapping[str, Any], sweep: Mapping[str, Any], config: Confi
             settings=canonical(arm.get("settings", {})),
             fault=fault,
             severity=float(severity),
-            training_size=size,
+            training_size=_everything(dataset, data_settings, config) if size == "all" else size,
             repetition=repetition,
             preset=config.name,
+            data_source=sources[dataset],
         )
 
 
-def data_kind(dataset: str, config: Config) -> str:
-    """Whether this data set's recordings are ``real`` or ``simulated``; settled before the plan is made.
-
-    Raises:
-        UserError: the configuration asks for a kind that the data set does not come in.
-    """
-    kinds: tuple[str, ...] = plugins.constant("datasets", dataset, "KINDS", ("real",), config.root)
-    wanted = config.main["data"]["kind"]
-    if wanted == "auto":
-        return kinds[0]
-    if wanted not in kinds:
-        allowed = ", ".join(("auto", *kinds))
-        raise UserError(f"config/config.yaml: data.kind: found {wanted!r}, allowed for {dataset}: {allowed}")
-    return str(wanted)
+def _everything(dataset: str, overrides: Mapping[str, Any], config: Config) -> int:
+    """The training size ``all``."""
+    settings = config.data_settings(dataset, overrides)
+    if "training" not in settings:
+        file = f"config/presets/{config.name}.yaml"
+        raise UserError(f"{file}: data.{dataset}.training is missing, which the training size 'all' stands for")
+    return int(settings["training"])
 
 
-def staleness(cell: Cell, config: Config) -> str:
+def staleness(cell: Cell, data: DataJob, config: Config) -> str:
     """What a row's numbers depend on: when this changes, the cell is stale (comments and formatting do not count)."""
     return digest(
         {
@@ -149,7 +158,7 @@ def staleness(cell: Cell, config: Config) -> str:
             "settings": config.method_settings(cell.method, json.loads(cell.settings)),
             "fault": config.faults[cell.fault],
             "method": plugins.fingerprint("methods", cell.method, config.root),
-            "dataset": plugins.fingerprint("datasets", cell.dataset, config.root),
+            "data": data.name,
             "version": RESULTS_VERSION,
         }
     )
@@ -165,8 +174,13 @@ def make_plan(config: Config) -> Plan:
                 if sweep["name"] not in sweeps[cell]:
                     sweeps[cell].append(sweep["name"])
     shards: dict[tuple[str, str, str], list[Planned]] = defaultdict(list)
+    known: dict[tuple[str, ...], DataJob] = {}
     for cell, names in sweeps.items():
-        planned = Planned(cell, ";".join(names), papers[cell.experiment], staleness(cell, config))
+        used = (cell.dataset, cell.data_kind, cell.data_source, cell.data_settings)
+        if used not in known:
+            known[used] = preparation.data_job(*used, config)
+        digest_ = staleness(cell, known[used], config)
+        planned = Planned(cell, ";".join(names), papers[cell.experiment], digest_, known[used])
         shards[cell.experiment, cell.method, cell.shard].append(planned)
     jobs = dict(_pack(shards, config))
     return Plan(config, tuple(p for cells in shards.values() for p in cells), jobs)
@@ -178,15 +192,17 @@ def _pack(shards: Mapping[tuple[str, str, str], list[Planned]], config: Config) 
     for (experiment, method, shard), planned in shards.items():
         groups[experiment, method][shard] = tuple(planned)
     for (experiment, method), members in groups.items():
-        each = float(plugins.constant("methods", method, "SECONDS_PER_CELL", 1.0, config.root)) * config.preset["cost"]
+        own = float(plugins.constant("methods", method, "SECONDS_PER_CELL", 1.0, config.root)) * config.preset["cost"]
         bins: list[dict[str, tuple[Planned, ...]]] = [{}]
-        filled = 0.0
+        seconds = [0.0]
         for shard, cells in members.items():
-            if bins[-1] and filled + each * len(cells) > config.main["jobs"]["seconds"]:
+            load = float(plugins.constant("datasets", cells[0].cell.dataset, "LOAD", 1.0, config.root))
+            forecast = own * load * len(cells)
+            if bins[-1] and seconds[-1] + forecast > config.main["jobs"]["seconds"]:
                 bins.append({})
-                filled = 0.0
+                seconds.append(0.0)
             bins[-1][shard] = cells
-            filled += each * len(cells)
-        for number, content in enumerate(bins):
+            seconds[-1] += forecast
+        for number, (content, total) in enumerate(zip(bins, seconds, strict=True)):
             name = f"{experiment}.{method}.{number:02d}"
-            yield name, Job(name, content, each * sum(map(len, content.values())))
+            yield name, Job(name, content, total)

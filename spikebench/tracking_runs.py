@@ -26,13 +26,23 @@ Metric = tuple[str, int, float]
 
 #: Axes that become parameters under their own name.
 AXES = (
-    *("experiment", "sweeps", "paper", "preset", "dataset", "data_kind", "method", "mode", "variant"),
+    *("experiment", "sweeps", "paper", "preset", "dataset", "data_kind", "data_source", "method", "mode", "variant"),
     *("fault", "severity", "training_size", "repetition"),
 )
 #: JSON columns that become parameters, and what stands before their keys.
 NESTED = {"data_settings": "data", "network": "network", "settings": "settings", "choice": "choice"}
 #: Cells that agree in these met the same chip and the same split.
-PAIRING = ("dataset", "data_kind", "data_settings", "network", "fault", "severity", "training_size", "repetition")
+PAIRING = (
+    "dataset",
+    "data_kind",
+    "data_source",
+    "data_settings",
+    "network",
+    "fault",
+    "severity",
+    "training_size",
+    "repetition",
+)
 #: Result columns that a parent run shows against severity.
 CURVES = ("accuracy", "nll", "brier", "ece_width_15", "spikes", "energy_pj")
 #: Where runs start whose rows do not say when their training began: 2000-01-01 UTC, in ms.

@@ -6,8 +6,8 @@ import itertools
 import json
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -18,15 +18,21 @@ import torch
 from spikebench import evaluation, plugins
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
-from spikebench.data import Batch, DataInfo, SpikeData
+from spikebench.data import Batch, DataInfo, SpikeData, StoredBatch, stack
 from spikebench.errors import Unavailable
 from spikebench.evaluation import Row
-from spikebench.method import Task
+from spikebench.events.frames import prefetch
+from spikebench.method import Prediction, Task
 from spikebench.networks import Network
 from spikebench.seeds import Streams, seed
 from spikebench.sweep import Cell
 
 Report = Callable[[float], None]
+
+#: Examples on disk that are shown to ``predict`` at once.
+PART = 256
+#: Gain of the read-out times T: 1 at ten steps.
+READ_OUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,14 @@ class Work:
         settings: for the method's ``Settings``.
         fault: coefficients of the fault family.
         root: of the project.
+        data: for the data set's ``Settings``, beside the sweep's own.
     """
 
     cells: Sequence[Cell]
     settings: Mapping[str, Any]
     fault: Mapping[str, float]
     root: Path
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 def train(work: Work, report: Report = lambda share: None) -> list[Row]:
@@ -119,8 +127,8 @@ def _train_together(work: Work, method: ModuleType, report: Report) -> list[Row]
     learnt = _learn_off_chip(shard, method, report) if shard.mode == "off-chip" else _learn(shard, method, report)
     task, deployed = shard.task(learnt.choice), shard.chip.repeat(1)
     deployed.stage = "test"
-    test = Batch.stack([d.test for d in shard.splits], list(shard.index))
-    prediction = method.predict(task, learnt.state, test.inputs, test.index, deployed)
+    test = stack([d.test for d in shard.splits], list(shard.index))
+    prediction = predict(method, task, learnt.state, test, deployed)
     if prediction.probabilities is None:
         raise TypeError(
             f"{work.cells[0].method}: predict gave no probabilities; only classification is measured so far"
@@ -129,7 +137,8 @@ def _train_together(work: Work, method: ModuleType, report: Report) -> list[Row]
     if hasattr(method, "estimates"):
         again = shard.chip.repeat(1)  # another one, so that its meter does not mix with the primary estimate's
         again.stage = "test-estimates"
-        others = method.estimates(task, learnt.state, test.inputs, test.index, again)
+        shown = test.loaded()
+        others = method.estimates(task, learnt.state, shown.inputs, shown.index, again)
     finite = evaluation.finite(learnt.state, len(work.cells))
     trainings = 1 + (len(shard.search) if len(shard.search) > 1 else 0)
     common: Row = {
@@ -163,12 +172,18 @@ def _train_together(work: Work, method: ModuleType, report: Report) -> list[Row]
 
 def _prepare(work: Work, method: ModuleType) -> _Shard:
     shared = work.cells[0]
-    data = [
-        _load(work.root, c.dataset, c.data_kind, c.data_settings, c.repetition, c.training_size) for c in work.cells
-    ]
+    settings = {**json.loads(shared.data_settings), **work.data, "kind": shared.data_kind, "source": shared.data_source}
+    loading = json.dumps(settings, sort_keys=True)
+    data = [_load(work.root, c.dataset, loading, c.repetition, c.training_size) for c in work.cells]
     splits = {d.split_sha256: d for d in data}
     info = describe(data[0])
-    network = Network(info.inputs, tuple(json.loads(shared.network).get("hidden", [8])), info.outputs)
+    if info.task != "classification":
+        raise Unavailable(
+            f"{shared.dataset} is a task of {info.task}: only classification is trained and measured so far"
+        )
+    hidden = tuple(json.loads(shared.network).get("hidden", [8]))
+    # The read-out's gain falls with T, so that the same share of steps with a spike means the same probability.
+    network = Network(info.inputs, hidden, info.outputs, count_gain=READ_OUT / info.steps)
     specs = [FaultSpec(severity=cell.severity, **work.fault) for cell in work.cells]
     chip_seeds = [seed(purpose="chip", dataset=c.dataset, repetition=c.repetition) for c in work.cells]
     return _Shard(
@@ -190,7 +205,7 @@ def _learn(shard: _Shard, method: ModuleType, report: Report) -> _Learnt:
     presented = torch.zeros(cells, dtype=torch.float64)
     if tuned := len(search) > 1:
         choice, presented = _choose(shard, method, search, streams, lambda share: report(share / 2))
-    batch = Batch.stack([d.labelled for d in shard.splits], list(shard.index))
+    batch = stack([d.labelled for d in shard.splits], list(shard.index))
     task = shard.task(choice)
     state, traces = fit(method, task, batch, shard.chip, streams, lambda s: report((1 + s) / 2 if tuned else s))
     return _Learnt(state, traces, choice, presented + shard.chip.meter.presentations)
@@ -224,10 +239,10 @@ def training_seed(cell: Cell) -> int:
 
 
 @lru_cache(maxsize=128)
-def _load(root: Path, dataset: str, kind: str, settings: str, repetition: int, size: int) -> SpikeData:
+def _load(root: Path, dataset: str, settings: str, repetition: int, size: int) -> SpikeData:
     module = plugins.load("datasets", dataset, root)
     split_seed = seed(purpose="split", dataset=dataset, repetition=repetition)
-    chosen = module.Settings(split_seed=split_seed, training_size=size, kind=kind, **json.loads(settings))
+    chosen = module.Settings(split_seed=split_seed, training_size=size, **json.loads(settings))
     data: SpikeData = module.load(chosen)
     return data
 
@@ -235,29 +250,63 @@ def _load(root: Path, dataset: str, kind: str, settings: str, repetition: int, s
 def describe(data: SpikeData) -> DataInfo:
     """What a method may know of the data before it trains."""
     steps, lines = data.train.inputs.shape[1:]
-    return DataInfo(data.task, lines, len(data.classes), steps, data.binary_inputs)
+    return DataInfo(data.task, lines, len(data.classes), steps, data.binary_inputs, data.layout)
 
 
 def fit(
-    method: ModuleType, task: Task, batch: Batch, chip: SimulatedChip, streams: Streams, report: Report
+    method: ModuleType, task: Task, batch: Batch | StoredBatch, chip: SimulatedChip, streams: Streams, report: Report
 ) -> tuple[Any, dict[str, torch.Tensor]]:
     """Call ``step`` for all rounds; the state and the traces, name to [rounds, B] or [rounds, B, chains]."""
-    size = min(task.settings.batch_size or batch.size, batch.size)  # None hands over all examples as they are
     chip.count_activity = False
-    state = method.init(task, batch, chip, streams)
-    order: list[torch.Tensor] = []
-    traces: dict[str, list[torch.Tensor]] = {}
-    for number in range(task.settings.rounds):
-        part = batch
-        if task.settings.batch_size is not None:
-            if not order:  # an epoch's examples in a new order, those that do not fill a minibatch left out
-                order = list(streams.permutation(batch.size, "epoch", number).split(size, dim=1))[: batch.size // size]
-            part = batch.minibatch(order.pop(0))
+    state, traces = None, dict[str, list[torch.Tensor]]()
+    for number, part in enumerate(_parts(task, batch, streams)):
+        if state is None:
+            state = method.init(task, part if task.settings.batch_size else batch.loaded(), chip, streams)
         state, info = method.step(task, state, part, chip, streams)
         for name, values in info.traces.items():
             traces.setdefault(name, []).append(values)
         report((number + 1) / task.settings.rounds)
     return state, {name: torch.stack(values) for name, values in traces.items()}
+
+
+def _parts(task: Task, batch: Batch | StoredBatch, streams: Streams) -> Iterator[Batch]:
+    """What each round is shown: all examples as they are, or minibatches, of which the next is read ahead."""
+    rounds = task.settings.rounds
+    if task.settings.batch_size is None:
+        yield from itertools.repeat(batch.loaded(), rounds)
+        return
+    size = min(task.settings.batch_size, batch.size)
+    epoch = batch.size // size  # an epoch's examples in a new order, those that do not fill a minibatch left out
+    orders = (streams.permutation(batch.size, "epoch", first).split(size, dim=1) for first in range(0, rounds, epoch))
+    rows = itertools.islice((row for order in orders for row in order[:epoch]), rounds)
+    if isinstance(batch, StoredBatch):
+        yield from prefetch(rows, batch.minibatch)
+    else:
+        yield from map(batch.minibatch, rows)
+
+
+def predict(method: ModuleType, task: Task, state: Any, batch: Batch | StoredBatch, chip: SimulatedChip) -> Prediction:
+    """The method's prediction of a whole batch; what is on disk is shown in parts, so that memory stays bounded."""
+    if isinstance(batch, Batch):
+        prediction: Prediction = method.predict(task, state, batch.inputs, batch.index, chip)
+        return prediction
+    parts = []
+    for first in range(0, batch.size, PART):
+        shown = batch.part(first, first + PART)
+        parts.append(method.predict(task, state, shown.inputs, shown.index, chip))
+    weights = torch.tensor([min(PART, batch.size - first) / batch.size for first in range(0, batch.size, PART)])
+    names = parts[0].diagnostics
+    return Prediction(
+        probabilities=_joined([p.probabilities for p in parts]),
+        outputs=_joined([p.outputs for p in parts]),
+        diagnostics={n: sum(w * p.diagnostics[n] for w, p in zip(weights, parts, strict=True)) for n in names},
+    )
+
+
+def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor | None:
+    """Along the examples [B, S, N, ...]."""
+    tensors = [part for part in parts if part is not None]
+    return torch.cat(tensors, dim=2) if tensors else None
 
 
 def _choose(
@@ -270,11 +319,13 @@ def _choose(
     times, index = len(candidates), list(shard.index)
     expanded = {name: torch.tensor([c[name] for c in candidates]).repeat(len(index)) for name in candidates[0]}
     chips, task = shard.chip.repeat(times), shard.task(expanded)
-    batch = Batch.stack([d.train for d in shard.splits], index).repeat(times)
+    batch = stack([d.train for d in shard.splits], index).repeat(times)
     state, _ = fit(method, task, batch, chips, streams.repeat(times), report)
-    held_out = Batch.stack([d.validation for d in shard.splits], index).repeat(times)
-    prediction = method.predict(task, state, held_out.inputs, held_out.index, chips)
-    probabilities = prediction.probabilities.mean(dim=1).clamp(min=1e-12)
+    held_out = stack([d.validation for d in shard.splits], index).repeat(times)
+    probabilities = predict(method, task, state, held_out, chips).probabilities
+    if probabilities is None:
+        raise TypeError("predict gave no probabilities, on which hyper-parameters could be chosen")
+    probabilities = probabilities.mean(dim=1).clamp(min=1e-12)
     labels = held_out.targets[held_out.index][..., None]
     loss = -probabilities.gather(2, labels).log().mean(dim=(1, 2)).nan_to_num(nan=torch.inf)
     best = loss.unflatten(0, (-1, times)).argmin(dim=1)

@@ -59,7 +59,11 @@ def _answer(request: dict[str, Any], answers: Any) -> dict[str, Any]:
             answers.write(json.dumps({"share": share}) + "\n")
 
     work = training.Work(
-        [Cell(**cell) for cell in request["cells"]], request["settings"], request["fault"], Path(request["root"])
+        cells=[Cell(**cell) for cell in request["cells"]],
+        settings=request["settings"],
+        data=request["data"],
+        fault=request["fault"],
+        root=Path(request["root"]),
     )
     try:
         return {"rows": training.train(work, report)}

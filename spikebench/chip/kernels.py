@@ -17,6 +17,10 @@ from spikebench.compiled import OPTIONS
 WIDEST = 512
 #: Their number is padded to a multiple of this, one vector register.
 LANES = 16
+#: From so many input lines on, the first layer's currents are a matrix product of the BLAS library, about ten times
+#: faster there. It sums in an order of its own, but always in the same one, for each product has one shape: that of one
+#: cell, time step and tile, whatever is beside it.
+WIDE = 256
 
 
 @njit(inline="always", **OPTIONS)
@@ -57,6 +61,11 @@ def first_currents(weights, inputs, currents):
     """
     width = currents.shape[2]
     lines = inputs.shape[1]
+    if lines >= WIDE:
+        matrix = weights[: currents.shape[1] * lines].reshape(currents.shape[1], lines)
+        for t in range(inputs.shape[0]):
+            np.dot(matrix, inputs[t], currents[t])
+        return
     for t in range(inputs.shape[0]):
         for o in range(currents.shape[1]):
             for n in range(width):

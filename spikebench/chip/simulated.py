@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -184,15 +185,30 @@ class Flat:
 
 
 def tile(inputs: torch.Tensor) -> np.ndarray:
-    """Inputs [R, N, T, I] as the kernels take them, [R, K, T or 1, I, W], padded with silent samples."""
+    """Inputs [R, N, T, I] as the kernels take them, [R, K, T or 1, I, W], padded with silent samples.
+
+    The forward and the backward pass of a step ask for the same inputs: the last ones are kept, while they live.
+    """
+    global _last
+    if _last is None or _last[0]() is not inputs or _last[1] != inputs._version:
+        _last = (weakref.ref(inputs), inputs._version, _tile(inputs))
+    return _last[2]
+
+
+_last: tuple[weakref.ref[torch.Tensor], int, np.ndarray] | None = None
+
+
+def _tile(inputs: torch.Tensor) -> np.ndarray:
     if is_constant(inputs):
         inputs = inputs[:, :, :1]
     splits, samples, steps, lines = inputs.shape
     count, width = _tiling(samples)
-    tiles = np.zeros((splits, count * width, steps, lines), np.float32)
-    tiles[:, :samples] = inputs.numpy()
-    tiles = tiles.reshape(splits, count, width, steps, lines)
-    return np.ascontiguousarray(tiles.transpose(0, 1, 3, 4, 2))
+    tiles = inputs.numpy()
+    if count * width != samples:
+        tiles = np.zeros((splits, count * width, steps, lines), np.float32)
+        tiles[:, :samples] = inputs.numpy()
+    tiles = tiles.reshape(splits * count, width, steps * lines).transpose(0, 2, 1)
+    return np.ascontiguousarray(tiles).reshape(splits, count, steps, lines, width)
 
 
 def tile_labels(labels: torch.Tensor) -> np.ndarray:

@@ -22,6 +22,7 @@ NAMES = (
     "ablations",
     "faults-and-data",
     "faults-and-data-calibration",
+    "data-baselines",
 )
 
 

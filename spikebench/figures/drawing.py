@@ -89,18 +89,14 @@ def draw_figure(
         try:
             if not statuses["ok"]:
                 raise NothingToDraw("no finished cells for this figure")
-            if len(datasets) > 1:
+            if len(datasets) > 1 and not getattr(module, "SEVERAL_DATASETS", False):
                 raise NothingToDraw(f"cells of several data sets ({', '.join(datasets)}), which are not to be averaged")
             drawing = module.draw(finished(selected), context)
             drawing = replace(drawing, caption=drawing.caption + shortfall(statuses))
         except NothingToDraw as reason:
             drawing = _in_words(module.TITLE, str(reason), statuses)
         small_print(drawing.figure, drawing.note, ", ".join(datasets), preset)
-        for suffix in ("png", "pdf"):
-            with replacing(directory / f"{name}.{suffix}") as temporary:
-                # No dates and versions inside: the same rows give the same bytes.
-                metadata = dict.fromkeys(("Software",) if suffix == "png" else ("CreationDate", "Creator", "Producer"))
-                drawing.figure.savefig(temporary, format=suffix, dpi=DPI, metadata=metadata)
+        save(drawing.figure, directory, name)
     document: dict[str, Any] = {
         "name": name,
         "title": module.TITLE,
@@ -109,11 +105,24 @@ def draw_figure(
         "caption": drawing.caption,
         "alt": drawing.alt,
         "n": drawing.n,
-        "numbers": _plain({**drawing.numbers, "statuses": statuses}),
+        "numbers": plain({**drawing.numbers, "statuses": statuses}),
     }
+    write_document(document, directory, name)
+    return document
+
+
+def save(figure: Figure, directory: Path, name: str) -> None:
+    """PNG and PDF without dates and versions inside: the same rows give the same bytes."""
+    for suffix in ("png", "pdf"):
+        with replacing(directory / f"{name}.{suffix}") as temporary:
+            metadata = dict.fromkeys(("Software",) if suffix == "png" else ("CreationDate", "Creator", "Producer"))
+            figure.savefig(temporary, format=suffix, dpi=DPI, metadata=metadata)
+
+
+def write_document(document: Mapping[str, Any], directory: Path, name: str) -> None:
+    """Caption and numbers beside the picture."""
     with replacing(directory / f"{name}.json") as temporary:
         temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-    return document
 
 
 def _in_words(title: str, reason: str, statuses: Mapping[str, int]) -> Drawing:
@@ -127,17 +136,17 @@ def _in_words(title: str, reason: str, statuses: Mapping[str, int]) -> Drawing:
     return Drawing(figure, "", words, words, 0, {})
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Tables, arrays and NumPy numbers as what JSON knows; NaN and infinities become null."""
     match value:
         case pd.DataFrame():
-            return _plain(value.to_dict("records"))
+            return plain(value.to_dict("records"))
         case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
+            return {str(key): plain(item) for key, item in value.items()}
         case list() | tuple():
-            return [_plain(item) for item in value]
+            return [plain(item) for item in value]
         case np.generic():
-            return _plain(value.item())
+            return plain(value.item())
         case float() if not math.isfinite(value):
             return None
         case _:

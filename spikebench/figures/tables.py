@@ -15,6 +15,7 @@ from spikebench.statistics import mean_interval
 PAIR = [
     "dataset",
     "data_kind",
+    "data_source",
     "data_settings",
     "network",
     "fault",

@@ -75,6 +75,7 @@ def build(
     preset: str,
     destination: Path,
     definitions: Sequence[Mapping[str, Any]],
+    sheets: Sequence[Path] = (),
 ) -> None:
     """Write the page to ``destination``; whatever exists is shown, and what is missing is named.
 
@@ -89,6 +90,7 @@ def build(
         preset: shown on the page, with a banner if it is ``smoke``.
         destination: the file to write; its folder is made.
         definitions: the entries of ``config/claims.yaml``, one of which names the margin of the comparisons.
+        sheets: the JSON files of the data sets' contact sheets; those that do not exist are left out.
     """
     figures = _figures(figures_dir)
     drawn = {figure.document["name"] for figure in figures}
@@ -102,6 +104,7 @@ def build(
             claims=claims,
             figures=figures,
             drawn=drawn,
+            sheets=[_figure(sheet) for sheet in sheets if sheet.exists()],
             undrawn=[name for name in NAMES if name not in drawn],
             comparisons=compare(rows, definitions),
             boards=boards(rows),
@@ -136,13 +139,13 @@ def _figures(folder: Path) -> list[Figure]:
     """What was drawn, in the order of ``figures.NAMES``; others follow by name."""
     order = {name: place for place, name in enumerate(NAMES)}
     files = sorted(folder.glob("*.json"), key=lambda file: (order.get(file.stem, len(order)), file.stem))
-    return [
-        Figure(
-            json.loads(file.read_text(encoding="utf-8")),
-            "data:image/png;base64," + base64.b64encode(file.with_suffix(".png").read_bytes()).decode("ascii"),
-        )
-        for file in files
-    ]
+    return [_figure(file) for file in files]
+
+
+def _figure(file: Path) -> Figure:
+    """What lies in a JSON file and the PNG beside it."""
+    image = base64.b64encode(file.with_suffix(".png").read_bytes()).decode("ascii")
+    return Figure(json.loads(file.read_text(encoding="utf-8")), f"data:image/png;base64,{image}")
 
 
 def _environment() -> Environment:

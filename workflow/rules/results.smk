@@ -89,6 +89,7 @@ rule report:
         RESULTS.coverage,
         RESULTS.claims,
         FIGURES,
+        [RESULTS.sheet(data.name) for data in PLAN.data.values() if data.source],
     output:
         RESULTS.report,
     log:

@@ -1,0 +1,77 @@
+"""Pictures that do not move, as constant currents: a pixel's current is its brightness, from 0 to 1."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from spikebench import encoding
+from spikebench.data import Provenance, SpikeData, Split, hash_split, stratified_order
+from spikebench.errors import Unavailable
+from spikebench.images import Images, by_class
+
+
+def as_currents(
+    images: Images,
+    classes: tuple[str, ...],
+    provenance: Provenance,
+    *,
+    training: int,
+    test: int,
+    steps: int,
+    split_seed: int,
+    training_size: int | None,
+) -> SpikeData:
+    """A data set of pictures: currents [N, T, channels x height x width + 1], the last one constant.
+
+    Args:
+        images: of the archive, with its own division into training and test part.
+        classes: names.
+        provenance: where they come from.
+        training: pictures that learners may see, the first of each class in the training part.
+        test: pictures for testing, the first of each class in the test part.
+        steps: T.
+        split_seed: which training pictures a learner gets.
+        training_size: how many, a fifth of them for validation; None takes all.
+
+    Raises:
+        Unavailable: more are asked for than there are.
+    """
+    pool = _first_of_each(images.train_labels, len(classes), training, provenance.name)
+    tested = _first_of_each(images.test_labels, len(classes), test, provenance.name)
+    size = training if training_size is None else training_size
+    if size > training:
+        raise Unavailable(f"{provenance.name} has {training} training examples, {size} were asked for")
+    learner = pool[stratified_order(images.train_labels[pool], split_seed)[:size]]
+    cut = size - max(2, round(0.2 * size))
+
+    def part(pictures: np.ndarray, labels: np.ndarray, chosen: np.ndarray) -> Split:
+        pixels = pictures[chosen].astype(np.float32) / 255
+        pixels = pixels.transpose(0, 3, 1, 2) if pixels.ndim == 4 else pixels
+        lines = encoding.constant_current(torch.from_numpy(pixels.reshape(len(chosen), -1).copy()), steps)
+        return Split(encoding.with_constant_line(lines), torch.from_numpy(labels[chosen]))
+
+    height, width = images.train.shape[1:3]
+    return SpikeData(
+        task="classification",
+        train=part(images.train, images.train_labels, learner[:cut]),
+        validation=part(images.train, images.train_labels, learner[cut:]),
+        test=part(images.test, images.test_labels, tested),
+        classes=classes,
+        binary_inputs=False,
+        provenance=provenance,
+        split_sha256=hash_split(train=learner[:cut], validation=learner[cut:], test=tested),
+        layout=(3 if images.train.ndim == 4 else 1, height, width),
+    )
+
+
+def _first_of_each(labels: np.ndarray, classes: int, total: int, name: str) -> np.ndarray:
+    """Positions of the first pictures of each class, ``total`` over all classes."""
+    each, more = divmod(total, classes)
+    chosen = []
+    for label, members in enumerate(by_class(labels, classes)):
+        wanted = each + (label < more)
+        if wanted > len(members):
+            raise Unavailable(f"{name} has {len(members)} pictures of class {label}, {wanted} were asked for")
+        chosen.append(members[:wanted])
+    return np.concatenate(chosen)
