@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import archive_store
 import numba
 import pytest
 import torch
@@ -33,6 +35,29 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
     cells = [planned.cell for planned in plan.planned]
     for group in (cells, cells[:1]):
         training.train(training.Work(group, {}, plan.config.faults["paper-full"], project.root))
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The checkout's data store, which survives; ``archive_store.need`` brings images into it."""
+    monkeypatch.setenv("SPIKEBENCH_DATA", str(archive_store.FOLDER))
+    training._load.cache_clear()
+    yield archive_store.FOLDER
+    training._load.cache_clear()
+
+
+@pytest.fixture
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty data store of the test's own; ``archive_store.link`` gives it archives."""
+    monkeypatch.setenv("SPIKEBENCH_DATA", str(tmp_path / "store"))
+    training._load.cache_clear()
+    yield tmp_path / "store"
+    training._load.cache_clear()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Known also where pytest-xdist is switched off."""
+    config.addinivalue_line("markers", "xdist_group(name): tests that are not to run beside each other")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

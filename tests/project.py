@@ -216,8 +216,8 @@ class Project:
 
     # Commands
 
-    def start(self, *command: str) -> Running:
-        """Start a command in the project."""
+    def start(self, *command: str, **variables: str) -> Running:
+        """Start a command in the project, with further environment variables."""
         said = self.root / f"said-{time.monotonic_ns()}.txt"
         with said.open("w") as stream:
             process = subprocess.Popen(
@@ -225,16 +225,16 @@ class Project:
                 cwd=self.root,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
-                env=_plain_environment(),
+                env={**_plain_environment(), **variables},
             )
         return Running(process, said)
 
-    def run(self, *command: str) -> Done:
+    def run(self, *command: str, **variables: str) -> Done:
         """Run a command of this environment to its end."""
-        return self.start(*command).wait()
+        return self.start(*command, **variables).wait()
 
-    def snakemake(self, *arguments: str) -> Done:
-        return self.run("snakemake", *arguments)
+    def snakemake(self, *arguments: str, **variables: str) -> Done:
+        return self.run("snakemake", *arguments, **variables)
 
     def processes(self) -> list[psutil.Process]:
         """All processes at work in this project's folder."""

@@ -30,6 +30,10 @@ def main_keys(**keys: object) -> Callable[[Project], None]:
     return lambda project: project.change(CONFIG, **keys)
 
 
+def data_keys(**keys: object) -> Callable[[Project], None]:
+    return main_keys(data={"kind": "auto", "mirror": "", "download": True, **keys})
+
+
 def preset(**keys: object) -> Callable[[Project], None]:
     return lambda project: project.change(PRESET_FILE, **keys)
 
@@ -61,11 +65,10 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
         main_keys(limits={"cell_seconds": "long", "shard_seconds": 9}),
         [CONFIG, "limits.cell_seconds", '"long"', "number"],
     ),
-    "kind of data": (main_keys(data={"kind": "fake"}), [CONFIG, "data.kind", '"fake"', "auto, real, simulated"]),
-    "kind without recordings": (
-        main_keys(data={"kind": "simulated"}),
-        [CONFIG, "data.kind", "'simulated'", "breast_cancer: auto, real"],
-    ),
+    "kind of data": (data_keys(kind="fake"), [CONFIG, "data.kind", '"fake"', "auto, real, simulated"]),
+    "mirror": (data_keys(mirror=None), [CONFIG, "data.mirror", "null", "string"]),
+    "download": (data_keys(download="maybe"), [CONFIG, "data.download", '"maybe"', "boolean"]),
+    "key of data": (data_keys(mirrors="x"), [CONFIG, "data", "'mirrors'", "download, kind, mirror"]),
     "retry": (main_keys(retry="ok"), [CONFIG, "retry", '"ok"', "failed, timed-out"]),
     "fault coefficient": (
         main_keys(faults={"paper-full": {"treshold": 1.0}}),
@@ -97,10 +100,31 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
         preset(settings={"backprop": {"SEARCH": {}}}),
         [PRESET_FILE, "settings.backprop", "'SEARCH'", "allowed: steps"],
     ),
+    "data set of a preset": (preset(data={"iris": {}}), [PRESET_FILE, "data.iris", "'iris'", "breast_cancer"]),
+    "setting of a preset's data set": (
+        preset(data={"mnist_dvs": {"tests": 3}}),
+        [PRESET_FILE, "data.mnist_dvs", "'tests'", "training, test, scale", "datasets/mnist_dvs.py"],
+    ),
+    "what the harness sets": (
+        preset(data={"mnist_dvs": {"source": "mnist"}}),
+        [PRESET_FILE, "data.mnist_dvs", "'source'", "training, test, scale"],
+    ),
+    "no repetitions of one experiment": (
+        preset(repetitions_of={"data_baselines": 0}),
+        [PRESET_FILE, "repetitions_of.data_baselines", "0", "at least 1"],
+    ),
     "axis thinned": (preset(keep={"sevrity": [0]}), [PRESET_FILE, "keep", "'sevrity'", "severity, training_size"]),
     "severity -1": (axes(severity=[0.0, -1]), [EXPERIMENT, "axes.severity.1", "-1", "at least 0"]),
     "severity 2": (axes(severity=[2]), [EXPERIMENT, "axes.severity.0", "2", "at most 1"]),
     "training size": (axes(training_size=[1]), [EXPERIMENT, "axes.training_size.0", "1", "at least 4"]),
+    "training size in words": (
+        axes(training_size=["some"]),
+        [EXPERIMENT, "training_size.0", '"some"', "all", "a number"],
+    ),
+    "all of a set without a size": (
+        axes(training_size=["all"]),
+        [PRESET_FILE, "data.breast_cancer.training is missing", "'all'"],
+    ),
     "axis": (axes(severities=[0]), [EXPERIMENT, "axes", "'severities'", "severity"]),
     "axis left out": (
         lambda p: p.experiment(axes={k: v for k, v in AXES.items() if k != "fault"}),
@@ -176,6 +200,52 @@ def test_overrides_win_and_are_checked(project: Project) -> None:
     assert project.config(preset="full").preset["repetitions"] == 20
     with pytest.raises(UserError, match=r"\(or --config\): \(top level\): unknown key 'seed'"):
         project.config(seed=3)
+
+
+def test_an_override_with_dots_reaches_inside(project: Project) -> None:
+    config = project.config(**{"data.kind": "simulated", "data.download": False, "retry": "failed"})
+    assert config.main["data"] == {"kind": "simulated", "mirror": "", "download": False}
+    assert config.main["retry"] == "failed"
+    plain = project.config().main
+    assert plain["data"]["kind"] == "auto", "nothing of it is kept"
+    assert project.config(**{"limits.cell_seconds": 7}).main["limits"] == {**plain["limits"], "cell_seconds": 7}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("data.kind", "fake", 'data.kind: found "fake", allowed: auto, real, simulated'),
+        ("data.kinds", "real", "data: unknown key 'kinds'; allowed: download, kind, mirror"),
+        ("date.kind", "real", "(top level): unknown key 'date'"),
+        ("jobs.seconds.at", 1, "jobs.seconds"),
+        ("preset.kind", "real", "preset"),
+    ],
+)
+def test_a_mistaken_override_with_dots_is_one_sentence(
+    project: Project, key: str, value: object, sentence: str
+) -> None:
+    with pytest.raises(UserError) as raised:
+        project.config(**{key: value})
+    assert sentence in str(raised.value)
+
+
+def test_settings_given_to_a_data_set_are_the_presets_under_the_sweeps(project: Project) -> None:
+    project.change(PRESET_FILE, data={"mnist_dvs": {"training": 40, "test": 20}})
+    config = project.config()
+    assert config.data_settings("mnist_dvs", {}) == {"training": 40, "test": 20}
+    assert config.data_settings("mnist_dvs", {"test": 10, "bins": 5}) == {"training": 40, "test": 10, "bins": 5}
+    assert config.data_settings("breast_cancer", {"steps": 3}) == {"steps": 3}
+
+
+def test_the_mirror_is_the_keys_folder_else_the_environments(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("SPIKEBENCH_MIRROR", raising=False)
+    assert project.config().mirror is None
+    monkeypatch.setenv("SPIKEBENCH_MIRROR", str(tmp_path / "theirs"))
+    assert project.config().mirror == tmp_path / "theirs"
+    assert project.config(**{"data.mirror": "/ours"}).mirror == Path("/ours")
+    assert project.config(**{"data.mirror": "near"}).mirror == project.root / "near", "relative to the project"
 
 
 def test_an_experiment_that_is_not_listed_is_not_read(project: Project) -> None:

@@ -319,7 +319,7 @@ def test_a_worker_imports_no_plotting_or_tracking(tmp_path: Path) -> None:
     worker = supervisor._Worker(sys.stderr)
     for cell in [*cells, replace(cells[0], method="toy")]:
         settings = plan.config.method_settings(cell.method, {})
-        request = {"cells": [asdict(cell)], "settings": settings, "fault": {}, "root": str(project.root)}
+        request = {"cells": [asdict(cell)], "settings": settings, "data": {}, "fault": {}, "root": str(project.root)}
         assert worker.ask(request, 60, lambda share: None)[0]["status"] == "ok"
     worker.stop()
     loaded = set(json.loads(modules.read_text()))
@@ -428,6 +428,17 @@ class TestReplacing:
             raise ZeroDivisionError
         assert path.read_text() == "old"
         assert os.listdir(tmp_path) == ["file.txt"]
+
+    def test_a_reader_of_the_old_file_goes_on_reading_the_old_file(self, tmp_path: Path) -> None:
+        """The new file takes the name; the old one's bytes are not touched, so that nobody ever sees a mixture."""
+        path = tmp_path / "file.txt"
+        path.write_text("old" * 1000)
+        with path.open() as reader:
+            assert reader.read(3) == "old"
+            with replacing(path) as temporary:
+                temporary.write_text("new")
+            assert reader.read() == "old" * 999
+        assert path.read_text() == "new"
 
     def test_two_writers_never_share_a_temporary_name(self, tmp_path: Path) -> None:
         path = tmp_path / "file.txt"

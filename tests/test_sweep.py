@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -16,6 +18,8 @@ from project import BACKPROP, CHECKOUT, MH, OFF_CHIP, Project
 
 import spikebench.sweep
 from spikebench import config
+from spikebench.archives import SOURCES
+from spikebench.errors import UserError
 from spikebench.sweep import Cell, Plan, make_plan
 
 CELL = Cell(
@@ -39,6 +43,7 @@ OTHER = {
     "experiment": "faults_and_data", "dataset": "iris", "data_kind": "simulated", "data_settings": '{"steps":5}',
     "network": "{}", "method": "metropolis_hastings", "mode": "off-chip", "variant": "mode", "settings": '{"steps":1}',
     "fault": "threshold", "severity": 1.0, "training_size": 40, "repetition": 4, "preset": "full",
+    "data_source": "mnist",
 }  # fmt: skip
 AXES = {"dataset": ["breast_cancer"], "fault": ["paper-full"], "severity": [0.0, 1.0], "training_size": [20]}
 
@@ -151,6 +156,132 @@ def test_jobs_are_packed_by_forecast_seconds(project: Project) -> None:
     project.change("config/presets/tiny.yaml", cost=4.0)
     slow = [job for job in project.plan().jobs.values() if ".slow." in job.name]
     assert [len(job.shards) for job in slow] == [1] * 5, "a shard above the limit has a job of its own"
+
+
+def test_the_forecast_counts_how_heavy_the_data_is(project: Project) -> None:
+    """Four cells at 0.1 s each, and four of a set that takes five times as long; jobs of at most 2 s."""
+    project.toy()
+    project.edit("methods/toy.py", "SECONDS_PER_CELL = 0.01", "SECONDS_PER_CELL = 0.1")
+    shutil.copy(project.root / "datasets/breast_cancer.py", project.root / "datasets/heavy.py")
+    project.append("datasets/heavy.py", "LOAD = 5.0\n")
+    project.experiment(
+        axes={**AXES, "dataset": ["breast_cancer", "heavy"]}, arms=[{"method": "toy", "mode": "in-the-loop"}]
+    )
+    project.change("config/config.yaml", jobs={"seconds": 2.0})
+    assert [(len(job.shards), round(job.seconds, 6)) for job in project.plan().jobs.values()] == [(1, 0.4), (1, 2.0)]
+    project.change("config/config.yaml", jobs={"seconds": 2.4})
+    assert [(len(job.shards), round(job.seconds, 6)) for job in project.plan().jobs.values()] == [(2, 2.4)]
+
+
+def test_an_experiment_may_have_repetitions_of_its_own(project: Project) -> None:
+    project.experiment("second", axes=AXES)
+    project.change("config/config.yaml", experiments=["chip_in_the_loop", "second"])
+    project.change("config/presets/tiny.yaml", repetitions_of={"second": 3})
+    found = Counter((p.cell.experiment, p.cell.repetition) for p in project.plan().planned if p.cell.severity == 0.0)
+    first = {("chip_in_the_loop", r): 3 for r in (0, 1)}  # of three arms
+    assert found == {**first, **{("second", r): 1 for r in (0, 1, 2)}}
+
+
+class TestData:
+    """What is settled of the data before the plan is made; no archive is read for it."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_here(self, own_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("SPIKEBENCH_MIRROR", raising=False)
+
+    @pytest.fixture
+    def project(self, project: Project) -> Project:
+        project.experiment(
+            axes={**AXES, "dataset": ["breast_cancer", "mnist_dvs", "cifar10_dvs"]},
+            arms=[MH],
+        )
+        project.change(
+            "config/presets/tiny.yaml",
+            data={"mnist_dvs": {"training": 40, "test": 20}, "cifar10_dvs": {"training": 60, "test": 20}},
+        )
+        return project
+
+    def test_kind_and_source_are_axes_of_the_cell(self, project: Project) -> None:
+        def found(**overrides: object) -> set[tuple[str, str, str]]:
+            cells = [p.cell for p in project.plan(**overrides).planned]
+            return {(c.dataset, c.data_kind, c.data_source) for c in cells}
+
+        assert found() == found(**{"data.kind": "simulated"})
+        assert found() == {
+            ("breast_cancer", "real", ""),
+            ("mnist_dvs", "simulated", "mnist"),
+            ("cifar10_dvs", "simulated", "cifar10"),
+        }
+        assert found(**{"data.kind": "real"}) == {
+            ("breast_cancer", "real", ""),
+            ("mnist_dvs", "real", "mnist-dvs"),
+            ("cifar10_dvs", "real", "cifar10-dvs"),
+        }
+
+    def test_real_and_simulated_rows_are_never_the_same_cells(self, project: Project) -> None:
+        plans = [project.plan(**{"data.kind": kind}) for kind in ("real", "simulated")]
+        cells = [{p.cell.id for p in plan.planned if p.cell.dataset != "breast_cancer"} for plan in plans]
+        assert cells[0] and not cells[0] & cells[1]
+
+    def test_all_is_what_the_preset_gives_under_the_sweeps_settings(self, project: Project) -> None:
+        axes = {**AXES, "training_size": ["all"]}
+        project.experiment(
+            axes=axes,
+            arms=[MH],
+            sweeps=[
+                {"name": "recordings", "axes": {"dataset": ["mnist_dvs", "cifar10_dvs"]}},
+                {
+                    "name": "fewer",
+                    "axes": {
+                        "dataset": ["mnist_dvs"],
+                        "data_settings": [{"training": 30}],
+                        "training_size": [20, "all"],
+                    },
+                },
+            ],
+        )
+        sizes = {(p.sweeps, p.cell.dataset, p.cell.training_size) for p in project.plan().planned}
+        assert sizes == {
+            ("recordings", "mnist_dvs", 40),
+            ("recordings", "cifar10_dvs", 60),
+            ("fewer", "mnist_dvs", 20),
+            ("fewer", "mnist_dvs", 30),
+        }
+
+    def test_all_without_a_size_is_one_sentence(self, project: Project) -> None:
+        project.experiment(axes={**AXES, "dataset": ["mnist"], "training_size": ["all"]}, arms=[MH])
+        with pytest.raises(UserError, match=r"tiny\.yaml: data\.mnist\.training is missing, which .* 'all' stands for"):
+            project.plan()
+
+    def test_a_set_is_one_data_job_for_all_its_cells_and_methods(self, project: Project) -> None:
+        project.change("config/experiments/chip_in_the_loop.yaml", arms=[MH, BACKPROP, OFF_CHIP])
+        project.change("config/config.yaml", jobs={"seconds": 10_000})
+        plan = project.plan()
+        assert sorted(data.dataset for data in plan.data.values()) == ["breast_cancer", "cifar10_dvs", "mnist_dvs"]
+        assert set(plan.data) == {data.name for data in plan.data.values()}
+        assert len(plan.jobs) == 2
+        for job in plan.jobs.values():
+            assert {data.name for data in job.data} == set(plan.data)
+            assert len(job.data) == 3
+        for planned in plan.planned:
+            assert planned.data.dataset == planned.cell.dataset
+            assert (planned.data.kind, planned.data.source) == (planned.cell.data_kind, planned.cell.data_source)
+
+    def test_a_presets_data_setting_counts_for_its_set_alone(self, project: Project) -> None:
+        before = project.plan()
+        settings = before.config.preset["data"]
+        project.change("config/presets/tiny.yaml", data={**settings, "mnist_dvs": {"training": 40, "test": 30}})
+        assert changed(before, project.plan()) == {p.cell for p in before.planned if p.cell.dataset == "mnist_dvs"}
+
+    def test_an_archives_hash_counts_for_the_sets_made_of_it(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = project.plan()
+        mnist = SOURCES["mnist"]
+        monkeypatch.setitem(
+            SOURCES, "mnist", replace(mnist, files=(replace(mnist.files[0], sha256="0" * 64), *mnist.files[1:]))
+        )
+        assert changed(before, project.plan()) == {p.cell for p in before.planned if p.cell.dataset == "mnist_dvs"}
 
 
 @pytest.mark.parametrize("preset", ["smoke", "default", "full"])

@@ -214,7 +214,7 @@ class TestSecrecy:
         watch("step")
         one = cell(method, mode, training_size=40)
         train([one])
-        data = training._load(CHECKOUT, one.dataset, one.data_kind, one.data_settings, 0, 40)
+        data = training._load(CHECKOUT, one.dataset, one.data_settings, 0, 40)
         learner, test = ({x.tobytes() for x in part.inputs[:, 0].numpy()} for part in (data.labelled, data.test))
         assert len(learner) == 40
         assert seen == learner
@@ -276,7 +276,7 @@ class Course:
     def __init__(self, method: str, mode: str) -> None:
         self.module: ModuleType = plugins.load("methods", method, CHECKOUT)
         settings = self.module.Settings(**SMOKE.method_settings(method, {}))
-        data = [training._load(CHECKOUT, "breast_cancer", "real", "{}", r, 20) for r in (0, 1)]
+        data = [training._load(CHECKOUT, "breast_cancer", "{}", r, 20) for r in (0, 1)]
         info = training.describe(data[0])
         network = Network(info.inputs, (8,), info.outputs)
         choice = {name: torch.full((2,), values[0]) for name, values in settings.SEARCH.items()}
@@ -363,7 +363,8 @@ class TestRows:
         cells = [cell(method, "telepathy", repetition=r) for r in (0, 1)]
         with pytest.raises(Unavailable, match=f"{method} does not train telepathy; its modes: {module.MODES[0]}"):
             training.train(work(cells))
-        request = {"cells": [dataclasses.asdict(c) for c in cells], "settings": {}, "fault": {}, "root": str(CHECKOUT)}
+        request = {"cells": [dataclasses.asdict(c) for c in cells], "settings": {}, "data": {}, "fault": {}}
+        request["root"] = str(CHECKOUT)
         before = time.time()
         answer = worker._answer(request, None)
         assert [row["status"] for row in answer["rows"]] == ["unavailable"] * 2

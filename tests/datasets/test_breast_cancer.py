@@ -70,6 +70,7 @@ def test_the_split_is_given_by_its_seed_alone(monkeypatch: pytest.MonkeyPatch) -
     first, again, other = (positions(monkeypatch, split_seed=s) for s in (1, 1, 2))
     assert first == again
     assert set(first["test"]) != set(other["test"])
+    assert not torch.equal(load(split_seed=1).test.targets, load(split_seed=2).test.targets)
     assert positions(monkeypatch, split_seed=1, encoding="constant", steps=3) == first
     hashes = [load(split_seed=s, training_size=n).split_sha256 for s, n in [(1, 40), (1, 40), (2, 40), (1, 41)]]
     assert hashes[0] == hashes[1]
