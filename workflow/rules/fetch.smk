@@ -20,9 +20,9 @@ rule fetch:
 rule prepare:
     """One data set ready for training: its recordings are read or simulated, and binned."""
     input:
-        lambda wildcards: [ancient(STORE.fetched(PLAN.data[wildcards.data].source))]
-        if PLAN.data[wildcards.data].source
-        else [],
+        lambda wildcards: (
+            [ancient(STORE.fetched(PLAN.data[wildcards.data].source))] if PLAN.data[wildcards.data].source else []
+        ),
     output:
         STORE.ready("{data}"),
     log:
