@@ -29,6 +29,7 @@ include: "workflow/rules/common.smk"
 
 localrules:
     all,
+    fetch,
     gather,
     claims,
     track,

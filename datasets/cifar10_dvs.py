@@ -86,7 +86,8 @@ def recordings(settings: Settings) -> Recordings:
     """Which recordings there are, and how one is had."""
     real = settings.kind == "real"
     split = files.cifar10_dvs_split(settings.split)
-    kept = split if real else _with_images(split, settings.source)
+    # The whole archive has an image for every number of the split.
+    kept = split if real or settings.source == "cifar10" else _with_images(split, settings.source)
     shown = "" if real or settings.source == "cifar10" else f" from {settings.source}"
     if settings.equal not in ("duration", "count"):
         raise UserError(f"cifar10_dvs: equal: found {settings.equal!r}, allowed: duration, count")
@@ -120,7 +121,7 @@ def recordings(settings: Settings) -> Recordings:
 def _real() -> Callable[[Item], np.ndarray]:
     @cache
     def paths() -> dict[Item, Path]:
-        folder = unpacked("cifar10-dvs", "all", lambda name: name.endswith(".aedat"))
+        folder = unpacked("cifar10-dvs", "CIFAR10DVS", lambda name: name.endswith(".aedat"))
         return {Item(file.label, file.number): file.path for file in files.cifar10_dvs_files(folder)}
 
     return lambda item: aedat.read(paths()[item]).events

@@ -109,7 +109,7 @@ def recordings(settings: Settings) -> Recordings:
 def _real(scale: int) -> Callable[[Item], np.ndarray]:
     @cache
     def paths() -> dict[Item, Path]:
-        folder = unpacked("mnist-dvs", f"scale{scale}", lambda name: f"/scale{scale}/" in f"/{name}")
+        folder = unpacked("mnist-dvs", f"MNISTDVS/scale{scale}", lambda name: f"/scale{scale}/" in f"/{name}")
         return {Item(file.label, file.number): file.path for file in files.mnist_dvs_files(folder, scale)}
 
     return lambda item: aedat.read(paths()[item]).events

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -43,9 +43,9 @@ class Settings:
         surrogate: a name of ``spikebench.surrogates.SURROGATES``.
         beta1: Adam's decay of the first moment.
         beta2: of the second.
+        learning_rates: the candidates.
     """
 
-    SEARCH: ClassVar[Mapping[str, tuple[float, ...]]] = {"learning_rate": (1e-3, 5e-3, 1e-2)}
     steps: int = 600
     minibatch: int = 32
     initial_sd: float = 0.3
@@ -53,6 +53,15 @@ class Settings:
     surrogate: str = "gaussian"
     beta1: float = 0.9
     beta2: float = 0.999
+    learning_rates: tuple[float, ...] = (1e-3, 5e-3, 1e-2)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "learning_rates", tuple(self.learning_rates))  # YAML and JSON give a list
+
+    @property
+    def SEARCH(self) -> Mapping[str, tuple[float, ...]]:
+        """Chosen on validation data."""
+        return {"learning_rate": self.learning_rates}
 
     @property
     def rounds(self) -> int:

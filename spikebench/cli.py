@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--job", required=True)
             command.add_argument("--digest", help="what the job was when it was planned; it must still be that")
             command.add_argument("--retry-token", default="none", help="recorded in the job's manifest")
+        if run in (_train, _fetch, _prepare):
             command.add_argument("--log", type=Path, help="a file for what the job says beside the terminal")
             command.add_argument("--parent", type=int, help="the process to end with (default: the one that called)")
         if run is _fetch:
@@ -77,10 +80,33 @@ def _fetch(config: Config, options: argparse.Namespace) -> None:
     """Fetch the files of one source and verify them: mirror folder first, then the network."""
     from spikebench.archives import SOURCES
     from spikebench.preparation import fetch_source
+    from spikebench.supervisor import die_with_parent
 
     if options.source not in SOURCES:
         raise UserError(f"source: found {options.source!r}, allowed: {', '.join(SOURCES)}")
-    print(fetch_source(options.source, config, options.attempt))
+    die_with_parent(options.parent)
+    with _telling(options.log) as say:
+        say(fetch_source(options.source, config, options.attempt, say))
+
+
+@contextmanager
+def _telling(log: Path | None) -> Iterator[Callable[[str], None]]:
+    """A way to say things on the terminal, and in a log file where one is named."""
+    if log is None:
+        yield lambda sentence: print(sentence, file=sys.stderr, flush=True)
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", buffering=1) as file:
+
+        def say(sentence: str) -> None:
+            print(sentence, file=sys.stderr, flush=True)
+            print(sentence, file=file)
+
+        try:
+            yield say
+        except UserError as error:
+            print(f"spikebench: {error}", file=file)
+            raise
 
 
 def _data(config: Config, options: argparse.Namespace) -> Any:
@@ -94,8 +120,11 @@ def _data(config: Config, options: argparse.Namespace) -> Any:
 def _prepare(config: Config, options: argparse.Namespace) -> None:
     """Make one data set ready for training: read or film its recordings, bin them."""
     from spikebench.preparation import make_ready
+    from spikebench.supervisor import die_with_parent
 
-    print(make_ready(_data(config, options), config, options.workers, options.attempt))
+    die_with_parent(options.parent)
+    with _telling(options.log) as say:
+        say(make_ready(_data(config, options), config, options.workers, options.attempt, say))
 
 
 def _sheet(config: Config, options: argparse.Namespace) -> None:

@@ -107,7 +107,7 @@ class Config:
     def mirror(self) -> Path | None:
         """The local folder that archives are looked for in first: ``data.mirror``, else SPIKEBENCH_MIRROR."""
         named = self.main["data"]["mirror"] or os.environ.get("SPIKEBENCH_MIRROR", "")
-        return self.root / named if named else None
+        return self.root / Path(named).expanduser() if named else None
 
     def method_settings(self, method: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """What is handed to a method's ``Settings``: the preset's values under the sweep's own."""
@@ -160,7 +160,12 @@ def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     for dataset, settings in preset.get("data", {}).items():
         _check_settings("datasets", dataset, settings, f"config/presets/{preset['name']}.yaml: data.{dataset}", root)
     validate(read_yaml(folder / "claims.yaml", root), "claims", "config/claims.yaml")
-    return Config(root, main, preset, tuple(_experiment(root, name, main["faults"]) for name in main["experiments"]))
+    experiments = tuple(_experiment(root, name, main["faults"]) for name in main["experiments"])
+    config = Config(root, main, preset, experiments)
+    if config.mirror is not None and not config.mirror.is_dir():
+        place = "data.mirror of config/config.yaml" if main["data"]["mirror"] else "SPIKEBENCH_MIRROR"
+        raise UserError(f"{place}: found {config.mirror.name!r}, which is no folder")
+    return config
 
 
 def _experiment(root: Path, name: str, faults: Mapping[str, Any]) -> Mapping[str, Any]:

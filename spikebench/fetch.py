@@ -62,10 +62,9 @@ def in_mirror(source: Source, mirror: Path | None) -> bool:
 
 
 def choose(alternatives: Sequence[str], store: Path, mirror: Path | None) -> str:
-    """The first source that is in the store, else in the mirror folder, else the first of all."""
-    ready = (name for name in alternatives if verified(SOURCES[name], store))
-    near = (name for name in alternatives if in_mirror(SOURCES[name], mirror))
-    return next(ready, None) or next(near, None) or alternatives[0]
+    """The first source that is in the store or in the mirror folder, else the first of all."""
+    here = (name for name in alternatives if verified(SOURCES[name], store) or in_mirror(SOURCES[name], mirror))
+    return next(here, alternatives[0])
 
 
 def paths_of(source: Source, store: Path) -> list[Path]:

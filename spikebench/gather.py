@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from spikebench import rows as row_file
+from spikebench.naming import named
 from spikebench.paths import Results, replacing
 from spikebench.sweep import Plan
 
@@ -38,7 +39,7 @@ def collect(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def coverage(rows: pd.DataFrame) -> pd.DataFrame:
     """Expected cells and their statuses, by experiment, arm, data set and fault."""
-    counts = rows.groupby(_COVERAGE_AXES)["status"].value_counts().unstack(fill_value=0)
+    counts = named(rows).groupby(_COVERAGE_AXES)["status"].value_counts().unstack(fill_value=0)
     counts = counts.reindex(columns=list(STATUSES), fill_value=0)
     counts.insert(0, "expected", counts.sum(axis=1))
     return counts.reset_index()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -73,7 +73,7 @@ class MethodSettings(Protocol):
     """What the harness reads of every method's ``Settings``."""
 
     #: Hyper-parameters that are chosen on validation data, with their candidates; empty where there are none.
-    SEARCH: ClassVar[SearchSpace]
+    SEARCH: SearchSpace
 
     @property
     def rounds(self) -> int:

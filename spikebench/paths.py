@@ -128,6 +128,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; results are to be shared
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())  # else the name could outlive a power cut without its bytes
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -88,6 +88,12 @@ def _fingerprint(path: Path, modified: int) -> str:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
 
 
+def defines(kind: str, name: str, function: str, root: Path | None = None) -> bool:
+    """Whether a plug-in has a function of this name, without importing it."""
+    body = _parse(source(kind, name, root)).body
+    return any(isinstance(node, ast.FunctionDef) and node.name == function for node in body)
+
+
 def settings_names(kind: str, name: str, root: Path | None = None) -> list[str]:
     """The fields of the plug-in's ``Settings`` dataclass, in order, without importing it."""
     for node in _parse(source(kind, name, root)).body:

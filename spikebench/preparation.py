@@ -7,13 +7,13 @@ preferred first (``spikebench.archives.SOURCES``). What is settled here are axes
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from spikebench import fetch, plugins
+from spikebench import RESULTS_VERSION, fetch, plugins
 from spikebench.archives import SOURCES
 from spikebench.config import Config
 from spikebench.errors import Unavailable
@@ -21,8 +21,15 @@ from spikebench.paths import Store, replacing
 from spikebench.seeds import digest
 from spikebench.store import identity
 
-#: What recordings are made with: a change here makes them anew, and with them the cells that learn from them.
-_ENGINE = Path(__file__).parent / "events"
+_PACKAGE = Path(__file__).parent
+#: What inputs are made with: a change here makes them anew, and with them the cells that learn from them.
+_OF_PICTURES = ("images.py", "static_images.py", "encoding.py")
+_OF_RECORDINGS = (
+    "images.py", "seeds.py", "compiled.py",
+    *(f"events/{name}.py" for name in (
+        "aedat", "binning", "binning_kernels", "camera", "camera_kernel", "files", "frames", "motion", "prepared",
+    )),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,43 +103,51 @@ def data_job(dataset: str, chosen: str, archive: str, settings: str, config: Con
     merged = config.data_settings(dataset, json.loads(settings))
     depends = {
         "code": plugins.fingerprint("datasets", dataset, config.root),
-        "engine": engine_fingerprint() if archive else "",
+        "engine": engine_fingerprint(plugins.defines("datasets", dataset, "prepare", config.root)) if archive else "",
         "archive": identity(archive) if archive else "",
     }
     return DataJob(dataset, chosen, archive, json.dumps(merged, sort_keys=True), digest(depends))
 
 
 @cache
-def engine_fingerprint() -> str:
-    """Of the code that reads, simulates and bins recordings."""
-    return digest([plugins.fingerprint_of(path) for path in sorted(_ENGINE.glob("*.py"))])
+def engine_fingerprint(recordings: bool) -> str:
+    """Of the code that reads, simulates and bins recordings, or of that which shows pictures."""
+    files = _OF_RECORDINGS if recordings else _OF_PICTURES
+    return digest([RESULTS_VERSION, *(plugins.fingerprint_of(_PACKAGE / name) for name in files)])
 
 
 def describe(jobs: Iterable[DataJob], config: Config) -> str:
     """One line that says which data is used, and where it comes from."""
     said = []
-    store = Store.of(config.root).folder
     for job in jobs:
         words = f"{job.dataset} {job.kind}"
         if job.source:
-            here = "" if fetch.verified(SOURCES[job.source], store) else ", to be fetched"
-            words += f" ({'from ' if job.kind == 'simulated' else ''}{job.source}{here})"
+            made = "from " if job.kind == "simulated" else ""
+            words += f" ({made}{job.source}{_state(job.source, Store.of(config.root))})"
         said.append(words)
     return "spikebench: data: " + "; ".join(dict.fromkeys(said))
 
 
-def fetch_source(name: str, config: Config, attempt: str) -> str:
+def _state(name: str, store: Store) -> str:
+    """What is to be said of a source that does not lie ready."""
+    if fetch.verified(SOURCES[name], store.folder):
+        return ""
+    tried = ", which could not be had: `--config retry=unavailable` tries again"
+    return tried if store.fetched(name).exists() else ", to be fetched"
+
+
+def fetch_source(name: str, config: Config, attempt: str, say: Callable[[str], None] = print) -> str:
     """Have the files of a source in the store, or write down why not; a sentence that says which.
 
     Raises:
         UserError: a file that was found is not the known one.
     """
     online = bool(config.main["data"]["download"])
-    fetched = fetch.fetch(SOURCES[name], Store.of(config.root).folder, config.mirror, online, attempt=attempt)
+    fetched = fetch.fetch(SOURCES[name], Store.of(config.root).folder, config.mirror, online, say, attempt)
     return f"{name}: {'verified' if fetched.available else f'unavailable: {fetched.reason}'}"
 
 
-def make_ready(job: DataJob, config: Config, workers: int, attempt: str) -> str:
+def make_ready(job: DataJob, config: Config, workers: int, attempt: str, say: Callable[[str], None] = print) -> str:
     """Prepare a data set where its plug-in has something to prepare, and write down what became of it.
 
     Returns:
@@ -143,7 +158,7 @@ def make_ready(job: DataJob, config: Config, workers: int, attempt: str) -> str:
     try:
         settings = module.Settings(**job.loading)
         if hasattr(module, "prepare"):
-            module.prepare(settings, workers, lambda words: print(words, flush=True))
+            module.prepare(settings, workers, say)
         else:
             module.load(settings)
     except Unavailable as error:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from spikebench import fetch
-from spikebench.archives import SOURCES
+from spikebench.archives import SOURCES, Source
+from spikebench.errors import UserError
 from spikebench.paths import Store, project_root
 from spikebench.seeds import digest
 
@@ -20,12 +21,18 @@ def files_of(source: str) -> list[Path]:
     Raises:
         Unavailable: it is not on this machine; the message says what was tried.
     """
-    return fetch.paths_of(SOURCES[source], Store.of(project_root()).folder)
+    return fetch.paths_of(_known(source), Store.of(project_root()).folder)
 
 
 def identity(source: str) -> str:
     """A sha256 of a source's files, from their published hashes."""
-    return digest([(file.name, file.sha256 or file.md5) for file in SOURCES[source].files], length=64)
+    return digest([(file.name, file.sha256 or file.md5) for file in _known(source).files], length=64)
+
+
+def _known(source: str) -> Source:
+    if source not in SOURCES:
+        raise UserError(f"source: found {source!r}, allowed: {', '.join(SOURCES)} (see NEEDS of the data set)")
+    return SOURCES[source]
 
 
 def unpacked(source: str, name: str, wanted: Callable[[str], bool]) -> Path:
@@ -33,14 +40,14 @@ def unpacked(source: str, name: str, wanted: Callable[[str], bool]) -> Path:
 
     Args:
         source: of recordings.
-        name: of this selection.
+        name: of this selection, a folder below the name of its tonic-style class (``events.recordings``).
         wanted: whether a member belongs to it.
 
     Raises:
         Unavailable: the source is not on this machine.
         UserError: an archive that is not safe to unpack.
     """
-    place = Store.of(project_root()).folder / "unpacked" / source / name
+    place = Store.of(project_root()).folder / "unpacked" / name
     for file in files_of(source):
         if not (place / file.stem).exists():
             fetch.unpack(file, place / file.stem, wanted, limit_bytes=UNPACKED_BYTES)

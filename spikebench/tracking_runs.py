@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from spikebench.errors import UserError
+from spikebench.naming import display_name
 from spikebench.seeds import digest
 
 #: (name, step, value)
@@ -107,7 +108,7 @@ def experiment_runs(rows: pd.DataFrame, traces: Mapping[str, list[Metric]]) -> l
     numeric = [c for c in rows.select_dtypes("number").columns if c not in (*AXES, "started")]
     runs: list[Run] = []
     # Sorted, because a mean's last bit depends on the order of its terms.
-    for _, group in rows.sort_values("cell").groupby(["method", "mode", "dataset"]):
+    for _, group in rows.sort_values("cell").groupby(["method", "mode", "dataset", "data_kind", "data_source"]):
         parent = _arm_run(group)
         runs.append(parent)
         runs.extend(
@@ -161,7 +162,8 @@ def _cell_run(row: dict[str, Any], numeric: Sequence[str], traces: Sequence[Metr
 def _arm_run(rows: pd.DataFrame) -> Run:
     """The parent: how many cells ended how, and means over repetitions against severity."""
     first = rows.iloc[0]
-    place = {axis: str(first[axis]) for axis in ("method", "mode", "dataset")}
+    place = {axis: str(first[axis]) for axis in ("method", "mode")}
+    place["dataset"] = display_name(str(first["dataset"]), str(first["data_kind"]), str(first["data_source"]))
     shared = {axis: str(first[axis]) for axis in ("preset", "experiment", "paper")}
     counts = rows["status"].value_counts().sort_index()
     metrics = [("cells", 0, float(len(rows)))]

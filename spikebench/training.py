@@ -137,8 +137,7 @@ def _train_together(work: Work, method: ModuleType, report: Report) -> list[Row]
     if hasattr(method, "estimates"):
         again = shard.chip.repeat(1)  # another one, so that its meter does not mix with the primary estimate's
         again.stage = "test-estimates"
-        shown = test.loaded()
-        others = method.estimates(task, learnt.state, shown.inputs, shown.index, again)
+        others = estimates(method, task, learnt.state, test, again)
     finite = evaluation.finite(learnt.state, len(work.cells))
     trainings = 1 + (len(shard.search) if len(shard.search) > 1 else 0)
     common: Row = {
@@ -238,7 +237,7 @@ def training_seed(cell: Cell) -> int:
     )
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=32)
 def _load(root: Path, dataset: str, settings: str, repetition: int, size: int) -> SpikeData:
     module = plugins.load("datasets", dataset, root)
     split_seed = seed(purpose="split", dataset=dataset, repetition=repetition)
@@ -286,21 +285,35 @@ def _parts(task: Task, batch: Batch | StoredBatch, streams: Streams) -> Iterator
 
 
 def predict(method: ModuleType, task: Task, state: Any, batch: Batch | StoredBatch, chip: SimulatedChip) -> Prediction:
-    """The method's prediction of a whole batch; what is on disk is shown in parts, so that memory stays bounded."""
-    if isinstance(batch, Batch):
-        prediction: Prediction = method.predict(task, state, batch.inputs, batch.index, chip)
-        return prediction
-    parts = []
-    for first in range(0, batch.size, PART):
-        shown = batch.part(first, first + PART)
-        parts.append(method.predict(task, state, shown.inputs, shown.index, chip))
-    weights = torch.tensor([min(PART, batch.size - first) / batch.size for first in range(0, batch.size, PART)])
-    names = parts[0].diagnostics
+    """The method's prediction of a whole batch."""
+    parts: list[Prediction] = [method.predict(task, state, s.inputs, s.index, chip) for s in _shown(batch)]
+    if len(parts) == 1:
+        return parts[0]
+    shares = [min(PART, batch.size - first) / batch.size for first in range(0, batch.size, PART)]
     return Prediction(
         probabilities=_joined([p.probabilities for p in parts]),
         outputs=_joined([p.outputs for p in parts]),
-        diagnostics={n: sum(w * p.diagnostics[n] for w, p in zip(weights, parts, strict=True)) for n in names},
+        diagnostics={
+            name: torch.stack([share * p.diagnostics[name] for share, p in zip(shares, parts, strict=True)]).sum(dim=0)
+            for name in parts[0].diagnostics
+        },
     )
+
+
+def estimates(
+    method: ModuleType, task: Task, state: Any, batch: Batch | StoredBatch, chip: SimulatedChip
+) -> dict[str, torch.Tensor]:
+    """The method's other estimates of a whole batch."""
+    parts = [method.estimates(task, state, shown.inputs, shown.index, chip) for shown in _shown(batch)]
+    return {name: torch.cat([part[name] for part in parts], dim=2) for name in parts[0]}
+
+
+def _shown(batch: Batch | StoredBatch) -> Iterator[Batch]:
+    """The batch in memory; what is on disk in parts, so that memory stays bounded."""
+    if isinstance(batch, Batch):
+        yield batch
+    else:
+        yield from (batch.part(first, first + PART) for first in range(0, batch.size, PART))
 
 
 def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor | None:

@@ -33,6 +33,8 @@ def main() -> None:
     inbox: queue.Queue[str] = queue.Queue()
     threading.Thread(target=_listen, args=(inbox,), daemon=True).start()
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+    # Threads of the BLAS library inside those of the kernels may hang, and their sums have other bits.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
     import numba
     import torch

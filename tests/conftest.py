@@ -9,12 +9,15 @@ from typing import Any
 import archive_store
 import numba
 import pytest
+import scipy.linalg.cython_blas  # noqa: F401  (what kernels take matrix products from)
+import threadpoolctl
 import torch
 from project import Project
 
 from spikebench import training
 
 # One thread, as a worker has it: two processes of tests on two cores would lose most of their time to waiting threads.
+threadpoolctl.threadpool_limits(1)
 numba.set_num_threads(1)
 torch.set_num_threads(1)  # last: numba starts threads that the two share, and torch would use them all
 

@@ -36,6 +36,7 @@ def arm(
             "preset": preset,
             "dataset": "breast_cancer",
             "data_kind": "real",
+            "data_source": "",
             "data_settings": "{}",
             "network": '{"hidden":[8]}',
             "method": method,

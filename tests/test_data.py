@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from spikebench.data import Batch, Provenance, SpikeData, Split, hash_split, is_constant, stratified_order
+from spikebench.data import (
+    Batch,
+    Provenance,
+    SpikeData,
+    Split,
+    Stored,
+    StoredBatch,
+    dense,
+    hash_split,
+    is_constant,
+    stack,
+    stratified_order,
+)
 
 
 def split(seed: int, examples: int = 5, constant: bool = False) -> Split:
@@ -103,3 +115,113 @@ def test_split_hashes_tell_splits_apart() -> None:
     assert hash_split(**parts) != hash_split(train=np.array([2, 1]), test=np.array([3]))
     assert hash_split(**parts) != hash_split(train=np.array([1]), test=np.array([2, 3]))
     assert hash_split(**parts) != hash_split(train=np.array([3]), test=np.array([1, 2]))
+
+
+class Pool:
+    """Twenty examples [4, 3] that remember what was asked for."""
+
+    def __init__(self) -> None:
+        self.examples = torch.rand((20, 4, 3), generator=torch.Generator().manual_seed(7))
+        self.asked: list[list[int]] = []
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.examples.shape)
+
+    def read(self, rows: torch.Tensor) -> torch.Tensor:
+        self.asked.append(rows.flatten().tolist())
+        return self.examples[rows]
+
+
+class TestStored:
+    ROWS = ([3, 1, 4, 15, 9, 2], [6, 5, 3, 15, 8, 9])
+
+    @pytest.fixture
+    def pool(self) -> Pool:
+        return Pool()
+
+    def splits(self, pool: Pool) -> tuple[list[Split], list[Split]]:
+        """Two splits of six examples, on disk, and the same in memory."""
+        targets = [torch.tensor(rows) % 2 for rows in self.ROWS]
+        stored = [Split(Stored(pool, torch.tensor(r)), t) for r, t in zip(self.ROWS, targets, strict=True)]
+        return stored, [Split(pool.examples[r], t) for r, t in zip(self.ROWS, targets, strict=True)]
+
+    def test_it_has_the_shape_of_what_it_stands_for_and_reads_nothing(self, pool: Pool) -> None:
+        inputs = Stored(pool, torch.tensor(self.ROWS))
+        assert inputs.shape == (2, 6, 4, 3) == dense(inputs).shape
+        pool.asked.clear()
+        for index in (
+            torch.tensor([1]),
+            slice(1),
+            (slice(None), slice(2, 5)),
+            (torch.tensor([[1]]), torch.tensor([[0, 2]])),
+        ):
+            assert torch.equal(inputs[index].rows, torch.tensor(self.ROWS)[index])
+            assert inputs[index].shape == (*inputs.rows[index].shape, 4, 3)
+        assert not pool.asked
+
+    def test_dense_reads_what_is_on_disk_and_leaves_the_rest(self, pool: Pool) -> None:
+        assert torch.equal(dense(Stored(pool, torch.tensor([2, 2, 0]))), pool.examples[[2, 2, 0]])
+        tensor = torch.ones(2, 4, 3)
+        assert dense(tensor) is tensor
+
+    def test_a_split_is_indexed_by_example(self, pool: Pool) -> None:
+        stored, memory = self.splits(pool)
+        index = torch.tensor([5, 0])
+        assert torch.equal(dense(stored[0][index].inputs), memory[0][index].inputs)
+        assert torch.equal(stored[0][index].targets, memory[0][index].targets)
+        assert pool.asked == [[2, 3]]
+
+    def test_stacked_splits_stay_on_disk_and_are_those_in_memory(self, pool: Pool) -> None:
+        stored, memory = self.splits(pool)
+        batch, expected = stack(stored, [1, 0, 1]), stack(memory, [1, 0, 1])
+        assert isinstance(batch, StoredBatch) and isinstance(expected, Batch)
+        assert not pool.asked
+        assert batch.size == expected.size == 6
+        for ours, theirs in zip(batch.loaded(), expected, strict=True):
+            assert torch.equal(ours, theirs)
+        assert expected.loaded() is expected
+
+    def test_the_same_examples_are_read_once_whatever_the_cells(self, pool: Pool) -> None:
+        stored, memory = self.splits(pool)
+        batch = stack([stored[0], Split(Stored(pool, torch.tensor(self.ROWS[0])), stored[0].targets)], [0, 1, 0])
+        assert batch.inputs.shape == (1, 6, 4, 3)
+        assert batch.index.tolist() == [0, 0, 0]
+        assert torch.equal(batch.loaded().inputs[0], memory[0].inputs)
+        assert pool.asked == [self.ROWS[0]]
+
+    def test_minibatches_are_those_in_memory_and_nothing_else_is_read(self, pool: Pool) -> None:
+        stored, memory = self.splits(pool)
+        rows = torch.tensor([[4, 0], [2, 2], [1, 3]])
+        ours = stack(stored, [1, 0, 1]).minibatch(rows)
+        for a, b in zip(ours, stack(memory, [1, 0, 1]).minibatch(rows), strict=True):
+            assert torch.equal(a, b)
+        assert pool.asked == [[8, 6, 4, 4, 5, 15]]
+
+    def test_parts_are_slices_of_every_split(self, pool: Pool) -> None:
+        stored, memory = self.splits(pool)
+        batch, whole = stack(stored, [1, 0]), stack(memory, [1, 0])
+        parts = [batch.part(first, first + 4) for first in (0, 4)]
+        assert [part.size for part in parts] == [4, 2]
+        assert torch.equal(torch.cat([part.inputs for part in parts], dim=1), whole.inputs)
+        assert torch.equal(torch.cat([part.targets for part in parts], dim=1), whole.targets)
+        assert all(part.index.tolist() == [1, 0] for part in parts)
+
+    def test_repeat_is_cell_major_and_reads_nothing(self, pool: Pool) -> None:
+        batch = stack(self.splits(pool)[0], [1, 0])
+        assert batch.repeat(3).index.tolist() == [1, 1, 1, 0, 0, 0]
+        assert batch.repeat(3).inputs is batch.inputs
+        assert not pool.asked
+
+    def test_labelled_examples_are_rows_of_the_same_pool(self, pool: Pool) -> None:
+        stored, memory = self.splits(pool)
+        labelled = spike_data(stored[0], stored[1]).labelled
+        assert isinstance(labelled.inputs, Stored) and not pool.asked
+        assert labelled.inputs.rows.tolist() == [*self.ROWS[0], *self.ROWS[1]]
+        assert torch.equal(dense(labelled.inputs), torch.cat([part.inputs for part in memory]))
+        assert torch.equal(labelled.targets, torch.cat([part.targets for part in memory]))
+
+    def test_a_batch_in_memory_takes_splits_that_are_not(self, pool: Pool) -> None:
+        stored, memory = self.splits(pool)
+        for a, b in zip(Batch.stack(stored, [0, 1]), Batch.stack(memory, [0, 1]), strict=True):
+            assert torch.equal(a, b)

@@ -43,10 +43,10 @@ def checkout(tmp_path: Path) -> Path:
         "paper": "none",
         "title": "A trial",
         "axes": {
-            "dataset": ["two_moons"],
+            "dataset": ["iris"],
             "fault": list(yaml.safe_load(FAULT[1])),
             "severity": [0.0, 1.0],
-            "training_size": [200],
+            "training_size": [100],
         },
         "arms": [{"method": "random_search", "mode": "in-the-loop"}],
         "sweeps": [{"name": "trial"}],
@@ -57,7 +57,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_the_method_data_set_and_fault_of_the_readme_run(checkout: Path) -> None:
-    assert set(FILES) == {"methods/random_search.py", "datasets/two_moons.py"}
+    assert set(FILES) == {"methods/random_search.py", "datasets/iris.py"}
     assert max(len(code.strip().splitlines()) for code in FILES.values()) <= 45
     plan = make_plan(config.load(checkout))
     (planned,) = plan.shards.values()
@@ -66,7 +66,7 @@ def test_the_method_data_set_and_fault_of_the_readme_run(checkout: Path) -> None
     rows = training.train(training.Work(cells, {}, plan.config.faults[cells[0].fault], checkout))
     assert [row["status"] for row in rows] == ["ok"] * 6
     means = pd.DataFrame(rows).groupby([cell.severity for cell in cells])["accuracy"].mean()
-    assert means.min() > 0.65  # it learns (chance is 0.5), on sound chips and on worn-out ones
+    assert means.min() > 0.45  # it learns (chance is 0.33), on sound chips and on worn-out ones
 
 
 def test_published_numbers_are_those_of_the_published_run() -> None:

@@ -338,6 +338,27 @@ def test_a_worker_imports_no_plotting_or_tracking(tmp_path: Path) -> None:
     assert not heavy & loaded
 
 
+def test_matrix_products_of_a_worker_take_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts it: with more, BLAS sums in another order, and inside the kernels' own threads it may hang."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(variable, "2")
+    told = tmp_path / "told.json"
+    step = (
+        '__import__("scipy.linalg.cython_blas"); info = __import__("threadpoolctl").threadpool_info()\n'
+        f'Path({str(told)!r}).write_text(__import__("json").dumps(info))'
+    )
+    project = make(tmp_path / "project", [""], step=step)
+    cell = project.plan().planned[0].cell
+    worker = supervisor._Worker(sys.stderr)
+    settings = json.loads(cell.settings)
+    request = {"cells": [asdict(cell)], "settings": settings, "data": {}, "fault": {}, "root": str(project.root)}
+    assert worker.ask(request, 60, lambda share: None)[0]["status"] == "ok"
+    worker.stop()
+    products = [library for library in json.loads(told.read_text()) if library["user_api"] == "blas"]
+    assert products
+    assert {library["num_threads"] for library in products if library["internal_api"] == "openblas"} <= {1}
+
+
 class TestDying:
     """``kill -9`` of whoever started a process ends that process too."""
 

@@ -38,6 +38,7 @@ def make_row(cell: str, **columns: Any) -> dict[str, Any]:
         "preset": "default",
         "dataset": "breast_cancer",
         "data_kind": "real",
+        "data_source": "",
         "data_settings": "{}",
         "network": '{"hidden":[8]}',
         "method": "metropolis_hastings",

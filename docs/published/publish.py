@@ -42,10 +42,23 @@ def table(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def baselines(rows: pd.DataFrame) -> str:
+    """Accuracy of plain backprop on the ideal model, a data set a line."""
+    chosen = rows[(rows["experiment"] == "data_baselines") & (rows["status"] == "ok")]
+    lines = ["| baseline, accuracy in % | learner's examples | n | plain backprop |", "| --- | --- | --- | --- |"]
+    axes = ["dataset", "data_kind", "data_source", "training_size"]
+    for (name, kind, source, size), group in chosen.groupby(axes):
+        interval = mean_interval(100 * group["accuracy"])
+        label = f"{name}-sim, from {source}" if kind == "simulated" else source or name
+        half = interval.high - interval.mean
+        lines.append(f"| {label} | {size:,} | {interval.n} | {interval.mean:.1f} ± {half:.1f} |")
+    return "\n".join(lines)
+
+
 def results(rows: pd.DataFrame, claims: list[dict[str, object]]) -> str:
-    """The README's section: verdicts with their explanations, then the table."""
+    """The README's section: verdicts with their explanations, then the tables."""
     verdicts = "\n".join(f"- **{claim['id']}.** {claim['explanation']}" for claim in claims)
-    return f"{verdicts}\n\n{table(rows)}"
+    return f"{verdicts}\n\n{table(rows)}\n\n{baselines(rows)}"
 
 
 def main() -> None:

@@ -76,8 +76,8 @@ def read(path: str | Path, orientation: Orientation = "upright", rezero: bool = 
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise AedatError(str(path), 0, f"the file cannot be read ({error.strerror})") from error
-    return decode(content, str(path), orientation, rezero)
+        raise AedatError(Path(path).name, 0, f"the file cannot be read ({error.strerror})") from error
+    return decode(content, Path(path).name, orientation, rezero)
 
 
 def decode(

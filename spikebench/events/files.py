@@ -126,13 +126,13 @@ def _find(folder: str | Path, data: str, names: list[list[str]], first: int) -> 
     found: dict[str, Path] = {}
     for path in Path(folder).rglob("*.aedat"):
         if path.name in found:
-            raise UserError(f"{data}: found {found[path.name]} and {path}, expected one of them: remove the other")
+            raise UserError(f"{data}: found {path.name} twice, expected it once: remove one")
         if path.name in expected:
             found[path.name] = path
     missing = [name for of_class in names for name in of_class if name not in found]
     if missing:
         raise UserError(
-            f"{data}: found {len(found)} of {len(expected)} recordings below {folder}; missing are "
+            f"{data}: found {len(found)} of {len(expected)} recordings below {Path(folder).name}; missing are "
             f"{', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}: unpack the original archives there"
         )
     return [

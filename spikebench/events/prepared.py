@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from spikebench.data import DataSettings, Provenance, SpikeData, Split, Stored, hash_split, stratified_order
-from spikebench.errors import Unavailable
+from spikebench.errors import Unavailable, UserError
 from spikebench.events.binning import Binning, bin_events, kept_share
 from spikebench.events.frames import Frames, write_part
 from spikebench.paths import Store, project_root, replacing
@@ -30,6 +30,7 @@ from spikebench.plugins import fingerprint_of
 from spikebench.preparation import engine_fingerprint
 from spikebench.seeds import digest
 from spikebench.store import identity
+from spikebench.unpacking import alone
 
 Say = Callable[[str], None]
 
@@ -72,7 +73,7 @@ class Recordings:
 
 
 def prepare(recordings: Recordings, folder: Path, workers: int = 1, say: Say = lambda sentence: None) -> dict[str, Any]:
-    """Bin all recordings into ``folder``, a part a class; what is there already is left as it is.
+    """Bin all recordings into ``folder``, a part a class; what is there already, unchanged, is left as it is.
 
     Args:
         recordings: what to bin.
@@ -83,29 +84,46 @@ def prepare(recordings: Recordings, folder: Path, workers: int = 1, say: Say = l
     Returns:
         The manifest: frame shape, parts with their hash and statistics, and a hash of all.
     """
-    manifest = folder / "manifest.json"
-    if manifest.exists():
-        found: dict[str, Any] = json.loads(manifest.read_text())
-        return found
+    with alone(folder, lambda: say(f"{recordings.name}: another process is at it")):
+        return _prepare(recordings, folder, workers, say)
+
+
+def _prepare(recordings: Recordings, folder: Path, workers: int, say: Say) -> dict[str, Any]:
     shape: list[int] = []
     parts = []
     for label, name in enumerate(recordings.classes):
         items = [item for item in (*recordings.training, *recordings.test) if item.label == label]
         described = folder / f"class-{label:02d}.json"
-        if not described.exists():
+        part = _read(described)
+        if part is None or _stamp(folder / f"class-{label:02d}.npy") != part["stamp"]:
             started = time.perf_counter()
             part = _write_class(recordings, items, folder / f"class-{label:02d}.npy", workers)
+            part["stamp"] = _stamp(folder / f"class-{label:02d}.npy")
             with replacing(described) as temporary:
                 temporary.write_text(json.dumps(part) + "\n")
             say(f"{name}: {len(items)} recordings, {np.mean(part['events']):,.0f} events each, "
                 f"{time.perf_counter() - started:.1f} s")  # fmt: skip
-        parts.append(json.loads(described.read_text()))
-        shape = parts[-1]["shape"]
+        parts.append(part)
+        shape = part["shape"]
     hashes = "".join(part["sha256"] for part in parts)
-    content = {"shape": shape, "sha256": hashlib.sha256(hashes.encode()).hexdigest(), "parts": parts}
-    with replacing(manifest) as temporary:
-        temporary.write_text(json.dumps(content) + "\n")
-    return content
+    return {"shape": shape, "sha256": hashlib.sha256(hashes.encode()).hexdigest(), "parts": parts}
+
+
+def _read(described: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(described.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return found
+
+
+def _stamp(part: Path) -> list[int]:
+    """Size and time of a part: who changes it, changes them; nothing where there is none."""
+    try:
+        stat = part.stat()
+    except FileNotFoundError:
+        return []
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def _write_class(recordings: Recordings, items: Sequence[Item], path: Path, workers: int) -> dict[str, Any]:
@@ -239,7 +257,10 @@ def first_of_each(numbers: Sequence[Sequence[int]], total: int) -> list[Item]:
 
     Raises:
         Unavailable: there are not that many.
+        UserError: they are fewer than the classes.
     """
+    if total < len(numbers):
+        raise UserError(f"found {total} recordings, allowed: at least one of each of {len(numbers)} classes")
     each, more = divmod(total, len(numbers))
     items = []
     for label, known in enumerate(numbers):
@@ -258,7 +279,7 @@ def folder(plugin: str, settings: DataSettings) -> Path:
         settings: its settings; which examples a learner gets does not matter here.
     """
     made = {k: v for k, v in asdict(settings).items() if k not in ("split_seed", "training_size")}
-    code = [fingerprint_of(Path(plugin)), engine_fingerprint()]
+    code = [fingerprint_of(Path(plugin)), engine_fingerprint(recordings=True)]
     name = f"{Path(plugin).stem}-{settings.kind}-{digest([made, code, identity(settings.source)], 12)}"
     return Store.of(project_root()).prepared(name)
 

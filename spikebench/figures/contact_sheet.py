@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from spikebench.config import Config
 from spikebench.data import SpikeData, dense
 from spikebench.errors import Unavailable
 from spikebench.events.binning import Binning, bin_events
-from spikebench.events.prepared import RATE_BINS, Recordings, folder, statistics
+from spikebench.events.prepared import RATE_BINS, Recordings, folder, prepare, statistics
 from spikebench.figures.drawing import plain, save, write_document
 from spikebench.figures.style import WIDTH, house_style, small_print
 from spikebench.preparation import DataJob
@@ -24,6 +23,8 @@ from spikebench.preparation import DataJob
 ON, OFF = (0.0, 0.45, 0.70), (0.84, 0.37, 0.0)
 #: Moments that are shown of a recording, each this long.
 MOMENTS, MOMENT_US = 8, 50_000
+#: Pixels that are shown around the crop.
+MARGIN = 10
 
 
 def draw_sheet(job: DataJob, config: Config, destination: Path) -> None:
@@ -56,7 +57,7 @@ def draw_sheet(job: DataJob, config: Config, destination: Path) -> None:
 
 def _recordings(recordings: Recordings, place: Path) -> tuple[Figure, dict[str, Any]]:
     """One recording a class over time, and the statistics of all."""
-    manifest = json.loads((place / "manifest.json").read_text())
+    manifest = prepare(recordings, place)
     classes = recordings.classes
     table = statistics(manifest, classes)
     size = (WIDTH - 1.0) / MOMENTS
@@ -74,27 +75,30 @@ def _recordings(recordings: Recordings, place: Path) -> tuple[Figure, dict[str, 
             panel.imshow(_coloured(bin_events(events, binning)[0]), interpolation="nearest")
             panel.set(xticks=[], yticks=[])
             panel.grid(False)
-            if crop:
+            if crop:  # and a little of what lies around it
+                panel.set(
+                    xlim=(crop[0] - MARGIN - 0.5, crop[0] + crop[2] + MARGIN - 0.5),
+                    ylim=(crop[1] + crop[3] + MARGIN - 0.5, crop[1] - MARGIN - 0.5),
+                )
                 panel.add_patch(Rectangle((crop[0] - 0.5, crop[1] - 0.5), *crop[2:], fill=False, lw=0.5, ec="#5a5a5a"))
             if row == 0:
                 panel.set_title(f"{start / 1000:.0f} ms", size=7, pad=2)
             if column == 0:
                 panel.set_ylabel(name, rotation=0, ha="right", va="center", size=8)
     figure.legend(
-        handles=[Patch(color=ON, label="ON, brighter"), Patch(color=OFF, label="OFF, darker")],
+        handles=[Patch(color=ON, label=f"ON, brighter, {MOMENT_US // 1000} ms"), Patch(color=OFF, label="OFF, darker")],
         loc="upper left", bbox_to_anchor=(0.0, 1 - 0.28 / height), ncols=2, frameon=False,
     )  # fmt: skip
     title = recordings.provenance.name
-    figure.text(
-        0.08 / WIDTH, 1 - 0.07 / height, f"{title}: events of {MOMENT_US // 1000} ms", size=9.5, weight="bold", va="top"
-    )
+    figure.text(0.08 / WIDTH, 1 - 0.07 / height, title, size=9.5, weight="bold", va="top")
     _numbers(figure, recordings, manifest["parts"], height)
     mean, on, kept = (float(np.mean([line[key] for line in table])) for key in list(table[0])[2:])
+    seconds = (recordings.binning.span_us or recordings.duration_us) / 1e6
     caption = (
         f"{title}: one recording of each class, events of {MOMENT_US // 1000} ms at {MOMENTS} moments. "
         f"{sum(line['recordings'] for line in table):,} recordings with {mean:,.0f} events each on average; "
         f"{100 * on:.0f}% are ON; frames keep {100 * kept:.0f}% of them"
-        + (f" (the frame shows the crop, columns and rows {crop[0]} to {crop[0] + crop[2] - 1})." if crop else ".")
+        + (f" (columns and rows {crop[0]} to {crop[0] + crop[2] - 1}, framed, of {seconds:g} s)." if crop else ".")
     )
     alt = f"Pictures of ON and OFF events for each of {len(classes)} classes over time; event counts and rates below."
     return figure, {"caption": caption, "alt": alt, "numbers": {"classes": table}}

@@ -20,6 +20,7 @@ from spikebench.figures.arms import Style, styles, with_arms
 from spikebench.figures.style import WIDTH, house_style, small_print
 from spikebench.figures.tables import PAIR, NothingToDraw, finished, margin_and_target, status_counts
 from spikebench.figures.text import listed, shortfall
+from spikebench.naming import named
 from spikebench.paths import replacing
 
 DPI = 150
@@ -80,7 +81,7 @@ def draw_figure(
     if name not in figures.NAMES:
         raise UserError(f"there is no figure {name!r}; known: {', '.join(figures.NAMES)}")
     module = import_module(f"spikebench.figures.{name.replace('-', '_')}")
-    selected = with_arms(module.select(rows[rows["experiment"] == module.EXPERIMENT]))
+    selected = with_arms(module.select(named(rows[rows["experiment"] == module.EXPERIMENT])))
     selected = selected.sort_values([*PAIR, "settings", "cell"])  # sums round alike whatever the order of the table
     datasets = sorted(set(selected["dataset"]))
     statuses = status_counts(selected)

@@ -14,6 +14,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from spikebench.figures import NAMES
+from spikebench.naming import named
 from spikebench.paths import replacing
 from spikebench.report import formats
 from spikebench.report.comparisons import compare
@@ -92,7 +93,7 @@ def build(
         definitions: the entries of ``config/claims.yaml``, one of which names the margin of the comparisons.
         sheets: the JSON files of the data sets' contact sheets; those that do not exist are left out.
     """
-    figures = _figures(figures_dir)
+    rows, figures = named(rows), _figures(figures_dir)
     drawn = {figure.document["name"] for figure in figures}
     page = (
         _environment()

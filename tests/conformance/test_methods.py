@@ -355,7 +355,7 @@ class TestRows:
             json.loads(row[column])
         assert row["chip_presentations"] == 0 or mode != "off-chip", "off-chip training never touches the chip"
         assert row["chip_presentations"] > 0 or mode == "off-chip"
-        assert set(json.loads(row["choice"])) == set(plugins.load("methods", method, CHECKOUT).Settings.SEARCH)
+        assert set(json.loads(row["choice"])) == set(plugins.load("methods", method, CHECKOUT).Settings().SEARCH)
 
     @pytest.mark.parametrize("method", METHODS)
     def test_a_mode_that_is_not_offered_is_an_unavailable_row(self, method: str) -> None:

@@ -27,6 +27,14 @@ LOSS = {ARMS[0]: 0.02, ARMS[1]: 0.22, ARMS[2]: 0.30, ARMS[3]: 0.05}
 SPREAD = {ARMS[0]: 1.0, ARMS[1]: 2.0, ARMS[2]: 3.0, ARMS[3]: 0.5}
 PRESENTATIONS = {ARMS[0]: 3_980_000, ARMS[1]: 12_800, ARMS[2]: 0, ARMS[3]: 0}
 FAULT_WEIGHT = {"threshold": 0.4, "gain-mismatch": 0.6, "threshold+tau+gain": 0.8, "paper-full": 1.0}
+#: Of the third experiment: data set, kind and source; mean accuracy and size.
+BASELINES = {
+    ("mnist", "real", "mnist"): (0.95, 1250),
+    ("mnist_dvs", "simulated", "mnist"): (0.84, 1250),
+    ("cifar10", "real", "cifar10-subset-4000"): (0.3, 600),
+    ("cifar10_dvs", "simulated", "cifar10-subset-4000"): (0.25, 600),
+    ("two_moons", "synthetic", ""): (0.97, 200),
+}
 METRICS = (
     "accuracy", "nll", "brier", "ece_width_15", "ece_width_20", "ece_mass_15", "ece_null_low", "ece_null_high",
     "spikes", "synaptic_operations", "energy_pj", "chip_presentations", "gradient_steps", "test_size",
@@ -39,8 +47,14 @@ def mean_accuracy(arm: tuple[str, str], fault: str, severity: float, size: int) 
 
 
 def rows(repetitions: int = 3, preset: str = "default") -> pd.DataFrame:
-    """Both experiments as ``config/experiments`` lays them out, all cells finished."""
-    table = pd.DataFrame([_row(*cell, repetitions, preset) for cell in _cells(repetitions)])
+    """The experiments as ``config/experiments`` lays them out, all cells finished."""
+    made = [_row(*cell, repetitions, preset) for cell in _cells(repetitions)]
+    for (data, (mean, size)), repetition in itertools.product(BASELINES.items(), range(repetitions)):
+        base: tuple[Any, ...] = ("threshold", 0.0, size, {}, {"hidden": [64]}, {}, repetition, repetitions, preset)
+        row = _row("data_baselines", "baselines", ARMS[2], *base, data)
+        row["accuracy"] += mean - mean_accuracy(ARMS[2], "threshold", 0.0, size)
+        made.append(row)
+    table = pd.DataFrame(made)
     axes = [c for c in table.columns if c not in ("sweeps", *METRICS)]
     sweeps = table.groupby("cell")["sweeps"].agg(";".join)
     return table.drop_duplicates("cell")[axes + list(METRICS)].merge(sweeps.reset_index(), on="cell")
@@ -72,14 +86,15 @@ def _cells(repetitions: int) -> Iterator[tuple[Any, ...]]:
 def _row(
     experiment: str, sweep: str, arm: tuple[str, str], fault: str, severity: float, size: int,
     data_settings: dict[str, Any], network: dict[str, Any], settings: dict[str, Any], repetition: int,
-    repetitions: int, preset: str,
+    repetitions: int, preset: str, data: tuple[str, str, str] = ("breast_cancer", "real", ""),
 ) -> dict[str, Any]:  # fmt: skip
     axes = {
         "experiment": experiment,
         "paper": "2402.06284",
         "preset": preset,
-        "dataset": "breast_cancer",
-        "data_kind": "real",
+        "dataset": data[0],
+        "data_kind": data[1],
+        "data_source": data[2],
         "data_settings": _canonical(data_settings),
         "network": _canonical(network),
         "method": arm[0],

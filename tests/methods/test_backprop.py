@@ -55,6 +55,52 @@ def test_weights_start_from_their_own_draws_and_the_chip_is_not_touched() -> Non
     assert chip.meter.presentations.tolist() == [0, 0]
 
 
+class TestWideLayers:
+    """A first layer of 400 lines: its weights and steps are smaller by 2 / 0.3 / sqrt(400) = 1/3.
+
+    The second one, of 42, is left as it is: 2 / 0.3 / sqrt(42) is above 1.
+    """
+
+    NETWORK = Network(400, (41,), 2, LIFParameters(0.5, 1.0))
+    FIRST = 400 * 41
+
+    def begin(self, **settings: Any) -> tuple[Task, SimulatedChip, Batch]:
+        chip = SimulatedChip(self.NETWORK, [FaultSpec()] * 2, [5, 6])
+        info = DataInfo("classification", 400, 2, 6, True)
+        choice = {"learning_rate": torch.tensor([0.01, 0.002])}
+        task = Task(self.NETWORK, info, BACKPROP.Settings(**settings), "in-the-loop", choice)
+        generator = torch.Generator().manual_seed(0)
+        spikes = (torch.rand((20, 6, 400), generator=generator) < 0.2).float()
+        return task, chip, Batch.stack([Split(spikes, torch.arange(20) % 2)], [0, 0])
+
+    def test_weights_start_smaller(self) -> None:
+        task, chip, batch = self.begin()
+        weights = BACKPROP.init(task, batch, chip, STREAMS).weights
+        drawn = STREAMS.normal((self.NETWORK.parameters,), "start")
+        torch.testing.assert_close(weights[:, : self.FIRST], 0.1 * drawn[:, : self.FIRST])
+        torch.testing.assert_close(weights[:, self.FIRST :], 0.3 * drawn[:, self.FIRST :])
+
+    def test_and_make_smaller_steps(self) -> None:
+        """The first step of Adam has the size of the learning rate and the sign of the gradient."""
+        task, chip, batch = self.begin()
+        state = BACKPROP.init(task, batch, chip, STREAMS)
+        after, _ = BACKPROP.step(task, state, batch, chip, STREAMS)
+        clear = after.mean.abs() > 1e-5
+        assert clear[:, : self.FIRST].any() and clear[:, self.FIRST :].any()
+        steps = (state.weights - after.weights).abs() / torch.tensor([[0.01], [0.002]])
+        first = clear.clone()
+        first[:, self.FIRST :] = False
+        torch.testing.assert_close(steps[first], torch.full_like(steps[first], 1 / 3), rtol=0.01, atol=0)
+        torch.testing.assert_close(steps[clear & ~first], torch.ones_like(steps[clear & ~first]), rtol=0.01, atol=0)
+
+    def test_the_gain_is_a_setting(self) -> None:
+        for gain, expected in ((4.0, 0.2), (6.0, 0.3), (60.0, 0.3)):
+            task, chip, batch = self.begin(initial_gain=gain)
+            weights = BACKPROP.init(task, batch, chip, STREAMS).weights
+            drawn = STREAMS.normal((self.NETWORK.parameters,), "start")
+            torch.testing.assert_close(weights[:, : self.FIRST], expected * drawn[:, : self.FIRST])
+
+
 @pytest.mark.parametrize("mode", ["in-the-loop", "oracle"])
 def test_steps_are_those_of_torchs_adam_on_the_same_gradients(mode: str) -> None:
     """The chip's spikes forward; backward the data sheet's model in the loop, and the true one for the oracle."""
@@ -188,7 +234,7 @@ def test_the_learning_rate_is_chosen_on_validation_data_only(tmp_path: Path) -> 
     (tmp_path / "datasets" / "toy.py").write_text(TOY)
     shutil.copy(CHECKOUT / "methods" / "backprop.py", tmp_path / "methods")
     method = plugins.load("methods", "backprop", tmp_path)
-    rates = sorted(method.Settings.SEARCH["learning_rate"])
+    rates = sorted(method.Settings().SEARCH["learning_rate"])
     chosen = {}
     for labels in ("true", "turned"):
         cell = Cell(

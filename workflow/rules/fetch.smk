@@ -14,7 +14,8 @@ rule fetch:
     params:
         attempt=lambda wildcards: attempt(STORE.fetched(wildcards.source), config["retry"]),
     shell:
-        "spikebench fetch {wildcards.source} --attempt {params.attempt:q} 2>&1 | tee {log}"
+        # exec: the command must be Snakemake's own child, to see when it dies; $PPID is Snakemake.
+        "exec spikebench fetch {wildcards.source} --attempt {params.attempt:q} --log {log:q} --parent $PPID"
 
 
 rule prepare:
@@ -29,20 +30,21 @@ rule prepare:
         STORE.folder / "logs" / "{data}.log",
     conda:
         "../envs/spikebench.yaml"
-    threads: workflow.cores
+    threads: 8
     resources:
         runtime=120,
         mem_mb=4000,
     params:
         attempt=lambda wildcards: attempt(STORE.ready(wildcards.data), config["retry"]),
     shell:
-        "spikebench prepare --data {wildcards.data} --workers {threads} --attempt {params.attempt:q} > {log} 2>&1"
+        "exec spikebench prepare --data {wildcards.data} --workers {threads} --attempt {params.attempt:q}"
+        " --log {log:q} --parent $PPID"
 
 
 rule sheet:
     """A contact sheet: what the recordings look like."""
     input:
-        ancient(STORE.ready("{data}")),
+        STORE.ready("{data}"),
     output:
         RESULTS.sheet("{data}"),
     log:
