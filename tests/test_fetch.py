@@ -106,7 +106,7 @@ def archive(content: bytes, name: str, *urls: str) -> Archive:
 
 
 def source_of(*files: Archive, npm: Package | None = None) -> Source:
-    return Source("toy", "Toy", files, "none", "nobody", npm)
+    return Source("toy", files, npm)
 
 
 @pytest.fixture
@@ -446,7 +446,7 @@ class TestMirror:
             fetch.fetch(source_of(*toy.files, archive(ZIP, "second.zip")), tmp_path / "store", tmp_path)
         assert not server.requests
 
-    def test_choice_prefers_the_store_then_the_mirror_then_the_first(
+    def test_choice_is_the_first_that_is_here_else_the_first(
         self, toy: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         near = replace(source_of(archive(b"near", "near")), name="near")
@@ -460,6 +460,8 @@ class TestMirror:
         assert choose(["toy", "near"], store, None) == "toy"
         (mirror / "near").write_bytes(b"near")
         fetch.fetch(near, store, mirror)
+        assert choose(["toy", "near"], store, mirror) == "toy", "in the order of preference"
+        (mirror / NAME).unlink()
         assert choose(["toy", "near"], store, mirror) == "near"
 
 
@@ -535,7 +537,7 @@ import json, sys
 from pathlib import Path
 from spikebench.archives import Archive, Source
 from spikebench.fetch import fetch
-toy = Source("toy", "Toy", tuple(Archive(**file) for file in json.loads(sys.argv[1])), "none", "nobody")
+toy = Source("toy", tuple(Archive(**file) for file in json.loads(sys.argv[1])))
 print(fetch(toy, Path(sys.argv[2]), None).available)
 """
 

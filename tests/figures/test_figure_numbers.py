@@ -122,3 +122,21 @@ def test_calibration_stands_beside_its_null_band(gallery: Gallery) -> None:
     assert ece["mean"] == pytest.approx(0.5 * (0.07 + 0.4 / 398**0.5))
     assert (ece["ece_null_low"], ece["ece_null_high"]) == (pytest.approx(0.02), pytest.approx(0.05))
     assert "MH in the loop ECE 4.5% [3.3, 5.7], own band [2.0, 5.0], log-loss 0.18 [0.13, 0.23]" in document["caption"]
+
+
+def test_data_sets_stand_beside_each_other_by_the_names_that_people_read(gallery: Gallery) -> None:
+    document = gallery[1]["data-baselines"]
+    found = {p["dataset"]: (p["mean"], p["training_size"], p["n"]) for p in document["numbers"]["points"]}
+    assert found == {
+        "mnist": (pytest.approx(0.95), 1250, 3),
+        "mnist-dvs-sim": (pytest.approx(0.84), 1250, 3),
+        "cifar10-subset-4000": (pytest.approx(0.3), 600, 3),
+        "cifar10-dvs-sim from cifar10-subset-4000": (pytest.approx(0.25), 600, 3),
+        "two_moons": (pytest.approx(0.97), 200, 3),
+    }
+    # Standard deviation 0.03, the best first.
+    half = 100 * 0.03 * HALF
+    assert f"two_moons 97.0% [{97 - half:.1f}, " in document["caption"]
+    places = [document["caption"].index(name) for name in ("two_moons", "mnist 95", "mnist-dvs-sim", "cifar10-subset")]
+    assert places == sorted(places)
+    assert "MNIST-DVS " not in document["caption"]

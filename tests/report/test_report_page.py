@@ -79,6 +79,7 @@ def build(rows: pd.DataFrame, drawn: Path, tmp_path: Path) -> Build:
             preset,
             destination,
             DEFINITIONS,
+            given.get("sheets", ()),
         )
         assert [path.name for path in destination.parent.iterdir()] == ["index.html"]
         return Page(destination.read_text(encoding="utf-8"))
@@ -89,7 +90,7 @@ def build(rows: pd.DataFrame, drawn: Path, tmp_path: Path) -> Build:
 def test_the_page_is_well_formed_and_has_its_sections(build: Build) -> None:
     page = build()
     assert page.open == []
-    assert {"claims", "figures", "comparisons", "leaderboard", "coverage", "deviations", "provenance"} <= page.ids
+    assert {"claims", "figures", "data", "comparisons", "leaderboard", "coverage", "deviations", "provenance"} <= page.ids
     assert page.all("html") == [{"lang": "en"}]
     assert not page.all("script")
 
@@ -117,7 +118,7 @@ def test_links_inside_the_page_lead_somewhere(build: Build) -> None:
 def test_every_figure_is_there_with_its_words(build: Build, drawn: Path) -> None:
     page = build()
     images = page.all("img")
-    assert len(images) == len(figures.NAMES) == 8
+    assert len(images) == len(figures.NAMES) == 9
     for name, image in zip(figures.NAMES, images, strict=True):
         document = json.loads((drawn / f"{name}.json").read_text())
         assert f"figure-{name}" in page.ids
@@ -141,8 +142,32 @@ def test_a_figure_that_was_not_drawn_is_named(build: Build, drawn: Path, tmp_pat
         file.unlink()
     page = build(figures_dir=some)
     assert "Not drawn: ablations." in page.text("figures")
-    assert len(page.all("img")) == 7
+    assert len(page.all("img")) == len(figures.NAMES) - 1
     shutil.rmtree(some)
+
+
+def test_contact_sheets_are_shown_with_their_numbers(build: Build, drawn: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "mnist_dvs-0123.json"
+    shutil.copy(drawn / "ablations.png", sheet.with_suffix(".png"))
+    lines = [{"class": str(digit), "recordings": 6, "events a recording": 20_000.0 + digit} for digit in range(10)]
+    document = {"name": "mnist_dvs-0123", "title": "MNIST-DVS-sim, scale 4", "kind": "simulated", "source": "mnist"}
+    document |= {"caption": "One recording of each class.", "alt": "Pictures of events.", "numbers": {"classes": lines}}
+    sheet.write_text(json.dumps(document))
+    page = build(sheets=[sheet, tmp_path / "not-drawn.json"])
+    assert "data-mnist_dvs-0123" in page.ids
+    assert len(page.all("img")) == len(figures.NAMES) + 1
+    image = next(image for image in page.all("img") if image["alt"] == "Pictures of events.")
+    png = base64.b64decode(image["src"].removeprefix("data:image/png;base64,"))
+    assert png == (drawn / "ablations.png").read_bytes()
+    text = page.text("data")
+    assert "Simulated. One recording of each class." in text
+    assert "classes (10 lines)" in text
+    assert "20,009" in text
+    assert page.open == []
+
+
+def test_without_contact_sheets_that_is_said(build: Build) -> None:
+    assert "No contact sheet was drawn." in build().text("data")
 
 
 def test_claims_show_published_and_own_figures(build: Build) -> None:
@@ -238,7 +263,7 @@ def test_provenance_is_complete(build: Build) -> None:
         "2 CPUs",
     ):
         assert words in text
-    assert "1,116, trained at commit " + "f" * 40 in text
+    assert "1,131, trained at commit " + "f" * 40 in text
 
 
 def test_only_a_smoke_run_has_the_banner(build: Build) -> None:
