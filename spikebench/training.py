@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from spikebench import evaluation, plugins
+from spikebench import evaluation, memory, plugins
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
 from spikebench.data import Batch, DataInfo, SpikeData, StoredBatch, stack
@@ -265,6 +265,8 @@ def fit(
         for name, values in info.traces.items():
             traces.setdefault(name, []).append(values)
         report((number + 1) / task.settings.rounds)
+        if number % memory.EVERY == 0:
+            memory.give_back()
     return state, {name: torch.stack(values) for name, values in traces.items()}
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +113,9 @@ class TestSource:
         (mirror / "cifar-10-binary.tar.gz").write_bytes(b"another size")
         assert chosen() == "cifar10-subset-4000"
         fetch_source("cifar10-subset-4000", project.config(), "first")
+        assert chosen() == "cifar10-subset-4000", "verified, and the other one is not the known one"
         offer(mirror, "cifar10")
-        assert chosen() == "cifar10-subset-4000", "what is verified comes before what is only near"
-        fetch_source("cifar10", project.config(), "first")
-        assert chosen() == "cifar10"
+        assert chosen() == "cifar10", "the full one again, though it is not verified yet"
 
     def test_each_kind_has_its_own(self, project: Project) -> None:
         config = project.config()
@@ -168,29 +167,41 @@ class TestJob:
 
     @pytest.fixture
     def engine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-        """A copy of the code that reads, simulates and bins, which counts in its place."""
-        copy = shutil.copytree(preparation._ENGINE, tmp_path / "events")
+        """A copy of the code that inputs are made with, which counts in its place."""
+        copy = shutil.copytree(preparation._PACKAGE, tmp_path / "package", ignore=shutil.ignore_patterns("__pycache__"))
+        before = preparation.engine_fingerprint(recordings=True)
+        monkeypatch.setattr(preparation, "_PACKAGE", copy)
         preparation.engine_fingerprint.cache_clear()
-        before = preparation.engine_fingerprint()
-        monkeypatch.setattr(preparation, "_ENGINE", copy)
-        preparation.engine_fingerprint.cache_clear()
-        assert preparation.engine_fingerprint() == before, "its place does not count"
+        assert preparation.engine_fingerprint(recordings=True) == before, "its place does not count"
         yield copy
         preparation.engine_fingerprint.cache_clear()
 
-    def test_the_engines_code_counts_where_there_is_an_archive(self, project: Project, engine: Path) -> None:
-        names = ("mnist_dvs", "cifar10_dvs", "breast_cancer", "two_moons")
+    def moved_by(self, project: Project, change: Callable[[], object]) -> set[str]:
+        """The data sets that a change makes other ones."""
+        names = ("mnist_dvs", "cifar10_dvs", "mnist", "cifar10", "breast_cancer", "two_moons")
         before = {name: job(project, name).digest for name in names}
+        change()
+        preparation.engine_fingerprint.cache_clear()
+        return {name for name in names if job(project, name).digest != before[name]}
 
-        def moved() -> set[str]:
-            preparation.engine_fingerprint.cache_clear()
-            return {name for name in names if job(project, name).digest != before[name]}
+    def test_the_code_that_inputs_are_made_with_counts(self, project: Project, engine: Path) -> None:
+        def changed(file: str, addition: str) -> set[str]:
+            path = engine / file
+            return self.moved_by(project, lambda: path.write_text(f"{path.read_text()}{addition}\n"))
 
-        camera = engine / "camera.py"
-        camera.write_text("# A comment.\n" + camera.read_text())
-        assert moved() == set()
-        camera.write_text(camera.read_text() + "ADDED = 1\n")
-        assert moved() == {"mnist_dvs", "cifar10_dvs"}
+        recordings, pictures = {"mnist_dvs", "cifar10_dvs"}, {"mnist", "cifar10"}
+        assert changed("events/camera.py", "# A comment.") == set()
+        for file in ("events/camera.py", "events/camera_kernel.py", "events/aedat.py", "events/binning_kernels.py"):
+            assert changed(file, "ADDED = 1") == recordings, file
+        assert changed("static_images.py", "ADDED = 1") == pictures
+        assert changed("images.py", "ADDED = 1") == recordings | pictures
+        assert changed("report/__init__.py", "ADDED = 1") == set()
+
+    def test_so_does_the_version_of_the_results(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        moved = self.moved_by(project, lambda: monkeypatch.setattr(preparation, "RESULTS_VERSION", -1))
+        assert moved == {"mnist_dvs", "cifar10_dvs", "mnist", "cifar10"}, "what has no archive is not kept on disk"
+        monkeypatch.undo()
+        preparation.engine_fingerprint.cache_clear()
 
 
 class TestAttempt:
@@ -242,6 +253,12 @@ class TestStartLine:
         assert self.said(project, *names) == (
             "spikebench: data: breast_cancer real; mnist_dvs simulated (from mnist); "
             "two_moons synthetic; mnist real (mnist)"
+        )
+
+    def test_what_could_not_be_had_is_said_with_the_way_to_try_again(self, project: Project) -> None:
+        fetch_source("mnist", project.config(**{"data.download": False}), "first")
+        assert self.said(project, "mnist") == (
+            "spikebench: data: mnist real (mnist, which could not be had: `--config retry=unavailable` tries again)"
         )
 
     def test_real_recordings_are_named(self, project: Project) -> None:

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from spikebench import preparation
 from spikebench.data import DataSettings, Provenance, SpikeData, Stored, dense
-from spikebench.errors import Unavailable
+from spikebench.errors import Unavailable, UserError
 from spikebench.events import EVENT, prepared
 from spikebench.events.binning import Binning, bin_events
 from spikebench.events.prepared import Item, Recordings, first_of_each, load, prepare, statistics
@@ -70,24 +69,29 @@ def members(data: SpikeData) -> dict[str, list[Item]]:
     return {part: who(getattr(data, part).inputs) for part in ("train", "validation", "test")}
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+def frames_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.npy"))}
+
+
+def unstamped(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Without the times of the files."""
+    parts = [{key: value for key, value in part.items() if key != "stamp"} for part in manifest["parts"]]
+    return {**manifest, "parts": parts}
 
 
 class TestPreparing:
     def test_a_class_is_a_file_and_the_manifest_has_their_hashes(self, tmp_path: Path) -> None:
         said: list[str] = []
         manifest = prepare(recordings(), tmp_path, say=said.append)
-        assert sorted(files(tmp_path)) == [
-            *(f"class-{label:02d}.{kind}" for label in range(3) for kind in ("json", "npy")),
-            "manifest.json",
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            f"class-{label:02d}.{kind}" for label in range(3) for kind in ("json", "npy")
         ]
         hashes = [hashlib.sha256((tmp_path / f"class-{i:02d}.npy").read_bytes()).hexdigest() for i in range(3)]
         assert [part["sha256"] for part in manifest["parts"]] == hashes
         assert manifest["sha256"] == hashlib.sha256("".join(hashes).encode()).hexdigest()
         assert manifest["shape"] == [4, 2, 128, 128]
         assert [part["numbers"] for part in manifest["parts"]] == [[1, 2, 3, 4, 5, 6, 11, 12, 13]] * 3
-        assert json.loads((tmp_path / "manifest.json").read_text()) == manifest
+        assert [json.loads((tmp_path / f"class-{i:02d}.json").read_text()) for i in range(3)] == manifest["parts"]
         # (1 + 10 n events, n = 1 to 6 and 11 to 13)
         assert [sentence.rsplit(",", 1)[0] for sentence in said] == [
             f"{name}: 9 recordings, 64 events each" for name in CLASSES
@@ -111,8 +115,8 @@ class TestPreparing:
         one = prepare(recordings(), tmp_path / "1", workers=1)
         two = prepare(recordings(together), tmp_path / "2", workers=2)
         many = prepare(recordings(), tmp_path / "7", workers=7)
-        assert one == two == many
-        assert files(tmp_path / "1") == files(tmp_path / "2") == files(tmp_path / "7")
+        assert unstamped(one) == unstamped(two) == unstamped(many)
+        assert frames_in(tmp_path / "1") == frames_in(tmp_path / "2") == frames_in(tmp_path / "7")
 
     def test_what_was_cut_off_goes_on_with_the_class_it_was_at(self, tmp_path: Path) -> None:
         whole = prepare(recordings(), tmp_path / "whole")
@@ -127,9 +131,8 @@ class TestPreparing:
         folder = tmp_path / "cut"
         with pytest.raises(KeyboardInterrupt):
             prepare(recordings(breaking), folder)
-        assert sorted(files(folder)) == ["class-00.json", "class-00.npy"], (
-            "the first class, whole; of the second nothing"
-        )
+        found = sorted(path.name for path in folder.iterdir())
+        assert found == ["class-00.json", "class-00.npy"], "the first class, whole; of the second nothing"
         kept = (folder / "class-00.npy").stat().st_mtime_ns
         asked.clear()
 
@@ -137,19 +140,37 @@ class TestPreparing:
             asked.append(item)
             return record(item)
 
-        assert prepare(recordings(noting), folder) == whole
+        assert unstamped(prepare(recordings(noting), folder)) == unstamped(whole)
         assert {item.label for item in asked} == {1, 2}
         assert len(asked) == 18
         assert (folder / "class-00.npy").stat().st_mtime_ns == kept
-        assert files(folder) == files(tmp_path / "whole")
+        assert frames_in(folder) == frames_in(tmp_path / "whole")
 
-    def test_frames_without_their_description_are_made_again(self, tmp_path: Path) -> None:
-        """The description is written last: without it nobody knows whether the frames are whole."""
+    @pytest.mark.parametrize("damage", ["no description", "half a description", "half of it", "another time", "gone"])
+    def test_what_is_not_as_it_was_written_is_made_again_and_nothing_else(self, tmp_path: Path, damage: str) -> None:
+        """The description is written last, with size and time of the frames: it tells whether they are whole."""
         whole = prepare(recordings(), tmp_path)
-        for name in ("manifest.json", "class-02.json"):
-            (tmp_path / name).unlink()
-        (tmp_path / "class-02.npy").write_bytes(b"half of it")
-        assert prepare(recordings(), tmp_path) == whole
+        frames, description = tmp_path / "class-02.npy", tmp_path / "class-02.json"
+        before = frames.read_bytes()
+        if damage == "no description":
+            description.unlink()
+        elif damage == "half a description":
+            description.write_text(description.read_text()[:50])
+        elif damage == "half of it":
+            frames.write_bytes(before[:1000])
+        elif damage == "another time":
+            os.utime(frames, ns=(5, 5))
+        else:
+            frames.unlink()
+        asked: set[int] = set()
+
+        def noting(item: Item) -> np.ndarray:
+            asked.add(item.label)
+            return record(item)
+
+        assert unstamped(prepare(recordings(noting), tmp_path)) == unstamped(whole)
+        assert asked == {2}
+        assert frames.read_bytes() == before
 
     def test_what_is_ready_is_not_touched(self, tmp_path: Path) -> None:
         def never(item: Item) -> np.ndarray:
@@ -166,7 +187,7 @@ class TestPreparing:
 
         with pytest.raises(Unavailable, match="the archive is not here"):
             prepare(recordings(gone), tmp_path, workers=2)
-        assert not list(tmp_path.iterdir())
+        assert not list(tmp_path.glob("*.*")), "nothing half done is left"
 
     def test_few_recordings_are_held_at_a_time(self, tmp_path: Path) -> None:
         """Filming is faster than writing: it waits."""
@@ -251,7 +272,7 @@ class TestNumbers:
         assert manifest["parts"][0]["on_share"] == [1.0, None]
         assert manifest["parts"][0]["events"] == [1, 0]
         assert statistics(manifest, ["a"])[0]["ON share"] == 1.0
-        json.loads((tmp_path / "manifest.json").read_text(), parse_constant=pytest.fail)
+        json.loads((tmp_path / "class-00.json").read_text(), parse_constant=pytest.fail)
 
 
 class TestLoading:
@@ -312,7 +333,7 @@ class TestLoading:
         assert len(hashes) == 4
 
     def test_the_provenance_has_the_hash_of_the_frames(self, folder: Path) -> None:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = prepare(recordings(), folder)
         provenance = load(recordings(), folder, 1, None).provenance
         assert provenance == replace(SOURCE, sha256=manifest["sha256"])
 
@@ -322,7 +343,14 @@ class TestLoading:
 
     def test_what_was_not_prepared_is_prepared(self, folder: Path, tmp_path: Path) -> None:
         assert members(load(recordings(), tmp_path, 1, 9)) == members(load(recordings(), folder, 1, 9))
-        assert files(tmp_path) == files(folder)
+        assert frames_in(tmp_path) == frames_in(folder)
+
+    def test_counts_become_currents_by_a_scale_and_the_constant_line_stays(self, tmp_path: Path) -> None:
+        counting = recordings(binning=Binning(bins=1, span_us=1000, binary=False, size=(4, 4)))
+        plain = load(counting, tmp_path, 1, None)
+        scaled = load(replace(counting, scale=0.25), tmp_path, 1, None)
+        assert torch.equal(dense(scaled.test.inputs)[..., :-1], 0.25 * dense(plain.test.inputs)[..., :-1])
+        assert dense(scaled.test.inputs)[..., -1].eq(1).all()
 
 
 def test_the_first_of_each_class_come_as_evenly_as_they_can() -> None:
@@ -332,6 +360,8 @@ def test_the_first_of_each_class_come_as_evenly_as_they_can() -> None:
     assert first_of_each(numbers, 9) == [Item(c, n) for c, of_class in enumerate(numbers) for n in of_class]
     with pytest.raises(Unavailable, match="class 0 has 3 recordings, 4 were asked for"):
         first_of_each(numbers, 10)
+    with pytest.raises(UserError, match="found 2 recordings, allowed: at least one of each of 3 classes"):
+        first_of_each(numbers, 2)
 
 
 class TestFolder:
@@ -360,8 +390,7 @@ class TestFolder:
         plugin.write_text(plugin.read_text().replace("BINS = 10", "BINS = 11"))
         os.utime(plugin, ns=(1, 1))
         names.append(self.name(plugin))
-        monkeypatch.setattr(preparation, "engine_fingerprint", lambda: "another")
-        monkeypatch.setattr(prepared, "engine_fingerprint", lambda: "another")
+        monkeypatch.setattr(prepared, "engine_fingerprint", lambda recordings: "another")
         names.append(self.name(plugin))
         assert len(set(names)) == 6
 

@@ -90,7 +90,8 @@ def build(rows: pd.DataFrame, drawn: Path, tmp_path: Path) -> Build:
 def test_the_page_is_well_formed_and_has_its_sections(build: Build) -> None:
     page = build()
     assert page.open == []
-    assert {"claims", "figures", "data", "comparisons", "leaderboard", "coverage", "deviations", "provenance"} <= page.ids
+    parts = {"claims", "figures", "data", "comparisons", "leaderboard", "coverage", "deviations", "provenance"}
+    assert parts <= page.ids
     assert page.all("html") == [{"lang": "en"}]
     assert not page.all("script")
 
