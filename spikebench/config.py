@@ -127,7 +127,7 @@ def read_main(root: Path) -> dict[str, Any]:
 
 
 def _override(main: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Later keys win; ``data.kind`` (as in ``--config data.kind=real``) is the key ``kind`` of ``data``."""
+    """Later keys win; a key ``data.kind`` is the key ``kind`` of ``data``."""
     plain = {key: value for key, value in overrides.items() if "." not in key}
     merged = copy.deepcopy({**main, **plain})
     for key in overrides.keys() - plain.keys():

@@ -202,11 +202,12 @@ def _learn(shard: _Shard, method: ModuleType, report: Report) -> _Learnt:
     cells, search, streams = len(shard.seeds), shard.search, Streams(tuple(shard.seeds))
     choice: Mapping[str, torch.Tensor] = {n: torch.full((cells,), v[0]) for n, v in shard.settings.SEARCH.items()}
     presented = torch.zeros(cells, dtype=torch.float64)
-    if tuned := len(search) > 1:
-        choice, presented = _choose(shard, method, search, streams, lambda share: report(share / 2))
+    before = len(search) / (len(search) + 1) if len(search) > 1 else 0.0  # the search's share of the work
+    if before:
+        choice, presented = _choose(shard, method, search, streams, lambda share: report(before * share))
     batch = stack([d.labelled for d in shard.splits], list(shard.index))
     task = shard.task(choice)
-    state, traces = fit(method, task, batch, shard.chip, streams, lambda s: report((1 + s) / 2 if tuned else s))
+    state, traces = fit(method, task, batch, shard.chip, streams, lambda s: report(before + (1 - before) * s))
     return _Learnt(state, traces, choice, presented + shard.chip.meter.presentations)
 
 
@@ -260,7 +261,7 @@ def fit(
     state, traces = None, dict[str, list[torch.Tensor]]()
     for number, part in enumerate(_parts(task, batch, streams)):
         if state is None:
-            state = method.init(task, part if task.settings.batch_size else batch.loaded(), chip, streams)
+            state = method.init(task, part, chip, streams)
         state, info = method.step(task, state, part, chip, streams)
         for name, values in info.traces.items():
             traces.setdefault(name, []).append(values)

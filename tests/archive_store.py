@@ -1,4 +1,4 @@
-"""The archives that tests may use: images come into the checkout's data store once, and stay there.
+"""The archives that tests may use: images come into a store beside pytest's cache once, and stay there.
 
 Where they cannot be had (no network, no mirror folder), what needs them is skipped with the reason.
 """
@@ -14,7 +14,7 @@ from project import CHECKOUT
 from spikebench import config, fetch, preparation
 from spikebench.archives import SOURCES
 
-FOLDER = CHECKOUT / "results" / "data"
+FOLDER = CHECKOUT / ".pytest_cache" / "data"
 #: Small enough to be fetched by a test.
 IMAGES = ("mnist", "cifar10-subset-4000")
 #: The store's archives lie as a mirror folder's do.

@@ -242,10 +242,22 @@ def test_the_mirror_is_the_keys_folder_else_the_environments(
 ) -> None:
     monkeypatch.delenv("SPIKEBENCH_MIRROR", raising=False)
     assert project.config().mirror is None
+    for folder in (tmp_path / "theirs", tmp_path / "ours", project.root / "near"):
+        folder.mkdir()
     monkeypatch.setenv("SPIKEBENCH_MIRROR", str(tmp_path / "theirs"))
     assert project.config().mirror == tmp_path / "theirs"
-    assert project.config(**{"data.mirror": "/ours"}).mirror == Path("/ours")
+    assert project.config(**{"data.mirror": str(tmp_path / "ours")}).mirror == tmp_path / "ours"
     assert project.config(**{"data.mirror": "near"}).mirror == project.root / "near", "relative to the project"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert project.config(**{"data.mirror": "~/ours"}).mirror == tmp_path / "ours"
+
+
+def test_a_mirror_that_is_no_folder_is_one_sentence(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPIKEBENCH_MIRROR", "/nowhere/theirs")
+    with pytest.raises(UserError, match=r"^SPIKEBENCH_MIRROR: found 'theirs', which is no folder$"):
+        project.config()
+    with pytest.raises(UserError, match=r"^data\.mirror of config/config\.yaml: found 'ours', which is no folder$"):
+        project.config(**{"data.mirror": "ours"})
 
 
 def test_an_experiment_that_is_not_listed_is_not_read(project: Project) -> None:

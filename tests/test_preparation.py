@@ -18,10 +18,10 @@ from project import Project
 from spikebench import plugins, preparation
 from spikebench.archives import SOURCES
 from spikebench.config import Config
-from spikebench.errors import UserError
+from spikebench.errors import Unavailable, UserError
 from spikebench.paths import Store
 from spikebench.preparation import DataJob, attempt, describe, fetch_source, make_ready
-from spikebench.store import identity
+from spikebench.store import files_of, identity
 
 #: Source to its one file.
 FILES = {
@@ -374,6 +374,14 @@ def test_of_a_set_that_needs_no_archive_the_real_one_is_there(project: Project) 
     assert preparation.kind("toy", project.config()) == "real"
     assert preparation.kind("toy", project.config(**{"data.kind": "simulated"})) == "simulated"
     assert preparation.source("toy", "real", project.config()) == ""
+
+
+def test_a_source_that_is_none_is_named_with_those_there_are(project: Project) -> None:
+    for ask in (identity, files_of):
+        with pytest.raises(UserError, match=r"source: found '', allowed: mnist, cifar10, cifar10-subset-4000"):
+            ask("")
+    with pytest.raises(Unavailable, match="mnist has not been fetched"):
+        files_of("mnist")
 
 
 def test_the_store_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

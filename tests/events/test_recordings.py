@@ -81,7 +81,7 @@ def test_missing_and_doubled_files_are_clear_errors(archives, tmp_path):
     second.parent.mkdir()
     second.write_bytes(b"")
     try:
-        with pytest.raises(UserError, match=r"found .*cifar10_cat_7\.aedat and .*cifar10_cat_7\.aedat, expected one"):
+        with pytest.raises(UserError, match=r"CIFAR10-DVS: found cifar10_cat_7\.aedat twice, expected it once"):
             files.cifar10_dvs_files(archives)
     finally:
         second.unlink()

@@ -7,6 +7,7 @@ rule fetch:
         STORE.fetched("{source}"),
     log:
         STORE.folder / "logs" / "fetch-{source}.log",
+    priority: 20
     conda:
         "../envs/spikebench.yaml"
     resources:
@@ -22,12 +23,13 @@ rule prepare:
     """One data set ready for training: its recordings are read or simulated, and binned."""
     input:
         lambda wildcards: (
-            [ancient(STORE.fetched(PLAN.data[wildcards.data].source))] if PLAN.data[wildcards.data].source else []
+            [STORE.fetched(PLAN.data[wildcards.data].source)] if PLAN.data[wildcards.data].source else []
         ),
     output:
         STORE.ready("{data}"),
     log:
         STORE.folder / "logs" / "{data}.log",
+    priority: 10  # before training, which would keep it waiting for the cores
     conda:
         "../envs/spikebench.yaml"
     threads: 8

@@ -1,7 +1,7 @@
 rule train:
     """Train the shards of one job; a Parquet a shard is written as it ends, the manifest when all have."""
     input:
-        lambda wildcards: [ancient(STORE.ready(data.name)) for data in PLAN.jobs[wildcards.job].data if data.source],
+        lambda wildcards: [STORE.ready(data.name) for data in PLAN.jobs[wildcards.job].data if data.source],
     output:
         RESULTS.job("{job}"),
     log:
