@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from spikebench.naming import display_name
 from spikebench.statistics import mean_interval
 
 ROOT = Path(__file__).parents[2]
@@ -49,9 +50,10 @@ def baselines(rows: pd.DataFrame) -> str:
     axes = ["dataset", "data_kind", "data_source", "training_size"]
     for (name, kind, source, size), group in chosen.groupby(axes):
         interval = mean_interval(100 * group["accuracy"])
-        label = f"{name}-sim, from {source}" if kind == "simulated" else source or name
         half = interval.high - interval.mean
-        lines.append(f"| {label} | {size:,} | {interval.n} | {interval.mean:.1f} ± {half:.1f} |")
+        lines.append(
+            f"| {display_name(name, kind, source)} | {size:,} | {interval.n} | {interval.mean:.1f} ± {half:.1f} |"
+        )
     return "\n".join(lines)
 
 
