@@ -96,7 +96,8 @@ def draw_figure(
             drawing = replace(drawing, caption=drawing.caption + shortfall(statuses))
         except NothingToDraw as reason:
             drawing = _in_words(module.TITLE, str(reason), statuses)
-        small_print(drawing.figure, drawing.note, ", ".join(datasets), preset)
+        stamp = ", ".join(datasets) if len(datasets) < 3 else f"{len(datasets)} data sets"
+        small_print(drawing.figure, drawing.note, stamp, preset)
         save(drawing.figure, directory, name)
     document: dict[str, Any] = {
         "name": name,
