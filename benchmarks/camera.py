@@ -72,7 +72,7 @@ def main() -> None:
         a, b = (e[np.lexsort((e["t"], e["x"], e["y"]))] for e in (ours, theirs))
         print(f"polarities that are the same: {(a['p'] == b['p']).mean():.4%}")
         print(f"times within 1 microsecond: {(np.abs(a['t'] - b['t']) <= 1).mean():.2%}")
-    sys.exit(int(differ > PIXELS / 1000 or numpy / kernel < 10 or kernel > 0.05))
+    sys.exit(int(differ > PIXELS / 1000 or numpy / kernel < 8 or kernel > 0.05))
 
 
 if __name__ == "__main__":

@@ -34,10 +34,9 @@ _PIXEL = 0x7FFF  # the highest address of a pixel
 _SPECIAL = 0x8000_8000
 
 # A record may begin with a '#' too, but it is no header line if a control character comes before the next line feed, or
-# if the header has said that it ends. Possessive (*+), so that nothing is ever tried again.
-_LINE = rb"#[^\x00-\x08\x0a-\x1f]*+\r*\n"
-_LAST = rb"#(?:(?i: ?end of ascii header)|!END-HEADER)\r*\n"
-_HEADER = re.compile(rb"(?:(?!%b)%b)*+(?:%b)?" % (_LAST, _LINE, _LAST))
+# if the header has said that it ends.
+_LINE = re.compile(rb"#[^\x00-\x08\x0a-\x1f]*\r*\n")
+_LAST = re.compile(rb"#(?:(?i: ?end of ascii header)|!END-HEADER)\r*\n")
 _VERSION = re.compile(rb"#!AER-DAT(\d+\.\d+)")
 
 
@@ -101,8 +100,7 @@ def decode(
     version = _VERSION.match(content)
     if version and version[1] != b"2.0":
         raise AedatError(name, 0, f"found AEDAT {version[1].decode()}, expected AEDAT 2.0")
-    header = _HEADER.match(content)
-    start = header.end() if header else 0
+    start = _header_end(content)
     count, truncated = divmod(len(content) - start, _RECORD)
     if not version and (truncated or not content):
         # A file without this line is AEDAT 1.0, says the manual; or a script left it out. The records will tell.
@@ -162,13 +160,23 @@ def encode(events: np.ndarray, orientation: Orientation = "upright", header: Seq
             "2^31 us between events"
         )
     lines = "".join(f"#{line}\r\n" for line in ("!AER-DAT2.0", *header, "End Of ASCII Header")).encode("ascii")
-    if _HEADER.fullmatch(lines) is None:
+    if _header_end(lines) != len(lines):
         raise ValueError(f"header: found {header!r}, expected lines of printable characters")
     x_raw, y_raw = _turn(x, y, orientation)
     records = np.empty((len(events), 2), ">u4")
     records[:, 0] = y_raw << 8 | x_raw << 1 | 1 - p
     records[:, 1] = t & 0xFFFF_FFFF
     return lines + records.tobytes()
+
+
+def _header_end(content: bytes | memoryview) -> int:
+    """Where the records begin."""
+    end = 0
+    while line := _LINE.match(content, end):
+        if last := _LAST.match(content, end):
+            return last.end()
+        end = line.end()
+    return end
 
 
 def _turn(x: np.ndarray, y: np.ndarray, orientation: Orientation) -> tuple[np.ndarray, np.ndarray]:

@@ -182,10 +182,8 @@ def sense_row(planes, corners, weights, edges, filters, pixel, y, width, seed, e
 
 
 @njit(**OPTIONS)
-def unpack(codes, t, x, y, p):
-    """Event codes [N] of ``sense`` to times, columns, rows and polarities [N], overwritten."""
+def unpack(codes, words):
+    """Event codes [N] of ``sense`` to the two words [N, 2] of an event, t and (x, y, p), overwritten."""
     for i in range(len(codes)):
-        t[i] = codes[i] >> 32
-        y[i] = codes[i] >> 17 & 0x7FFF
-        x[i] = codes[i] >> 1 & 0xFFFF
-        p[i] = codes[i] & 1
+        words[i, 0] = codes[i] >> 32
+        words[i, 1] = (codes[i] >> 1 & 0xFFFF) | (codes[i] >> 17 & 0x7FFF) << 16 | (codes[i] & 1) << 32
