@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spikebench import images
-from spikebench.data import DataSettings, Provenance, SpikeData
-from spikebench.static_images import as_currents
+from spikebench.data import Provenance, SpikeData
+from spikebench.static_images import PictureSettings, as_currents
 from spikebench.store import files_of, identity
 
 CITATION = "LeCun, Cortes, Burges: The MNIST database of handwritten digits (1998)."
@@ -17,14 +17,8 @@ LOAD = 20.0
 
 
 @dataclass(frozen=True)
-class Settings(DataSettings):
-    """Which pictures, and how long they are shown.
-
-    Attributes:
-        training: pictures that learners may see, the first of each digit.
-        test: pictures for testing.
-        steps: time steps T.
-    """
+class Settings(PictureSettings):
+    """See ``static_images.PictureSettings``."""
 
     training: int = 1250
     test: int = 500
@@ -48,9 +42,5 @@ def load(settings: Settings) -> SpikeData:
             licence=LICENCE,
             citation=CITATION,
         ),
-        training=settings.training,
-        test=settings.test,
-        steps=settings.steps,
-        split_seed=settings.split_seed,
-        training_size=settings.training_size,
+        settings,
     )

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from spikebench import encoding
-from spikebench.data import Provenance, SpikeData, Split, hash_split, stratified_order
+from spikebench.data import DataSettings, Provenance, SpikeData, Split, hash_split, stratified_order
 from spikebench.errors import Unavailable
 from spikebench.images import Images, by_class
 
 
+@dataclass(frozen=True)
+class PictureSettings(DataSettings):
+    """Which pictures, and how long they are shown; a plug-in's ``Settings`` gives the sizes (the plan reads it).
+
+    Attributes:
+        training: pictures that learners may see, the first of each class in the training part.
+        test: pictures for testing, the first of each class in the test part.
+        steps: time steps T.
+    """
+
+    training: int = 1000
+    test: int = 500
+    steps: int = 10
+
+
 def as_currents(
-    images: Images,
-    classes: tuple[str, ...],
-    provenance: Provenance,
-    *,
-    training: int,
-    test: int,
-    steps: int,
-    split_seed: int,
-    training_size: int | None,
+    images: Images, classes: tuple[str, ...], provenance: Provenance, settings: PictureSettings
 ) -> SpikeData:
     """A data set of pictures: currents [N, T, channels x height x width + 1], the last one constant.
 
@@ -28,27 +37,24 @@ def as_currents(
         images: of the archive, with its own division into training and test part.
         classes: names.
         provenance: where they come from.
-        training: pictures that learners may see, the first of each class in the training part.
-        test: pictures for testing, the first of each class in the test part.
-        steps: T.
-        split_seed: which training pictures a learner gets.
-        training_size: how many, a fifth of them for validation; None takes all.
+        settings: which pictures, and how long they are shown.
 
     Raises:
         Unavailable: more are asked for than there are.
     """
+    training, size = settings.training, settings.training_size
     pool = _first_of_each(images.train_labels, len(classes), training, provenance.name)
-    tested = _first_of_each(images.test_labels, len(classes), test, provenance.name)
-    size = training if training_size is None else training_size
+    tested = _first_of_each(images.test_labels, len(classes), settings.test, provenance.name)
+    size = training if size is None else size
     if size > training:
         raise Unavailable(f"{provenance.name} has {training} training examples, {size} were asked for")
-    learner = pool[stratified_order(images.train_labels[pool], split_seed)[:size]]
+    learner = pool[stratified_order(images.train_labels[pool], settings.split_seed)[:size]]
     cut = size - max(2, round(0.2 * size))
 
     def part(pictures: np.ndarray, labels: np.ndarray, chosen: np.ndarray) -> Split:
         pixels = pictures[chosen].astype(np.float32) / 255
         pixels = pixels.transpose(0, 3, 1, 2) if pixels.ndim == 4 else pixels
-        lines = encoding.constant_current(torch.from_numpy(pixels.reshape(len(chosen), -1).copy()), steps)
+        lines = encoding.constant_current(torch.from_numpy(pixels.reshape(len(chosen), -1).copy()), settings.steps)
         return Split(encoding.with_constant_line(lines), torch.from_numpy(labels[chosen]))
 
     height, width = images.train.shape[1:3]

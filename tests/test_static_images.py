@@ -6,6 +6,7 @@ import io
 import tarfile
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import archive_store
 import numpy as np
@@ -36,7 +37,7 @@ PICTURES = Images(numbered(TRAIN, 0), TRAIN, numbered(TEST, 100), TEST)
 
 def load(pictures: Images = PICTURES, **settings: int | None) -> SpikeData:
     given: dict[str, int | None] = {"training": 9, "test": 3, "steps": 4, "split_seed": 1, "training_size": None}
-    return as_currents(pictures, ("a", "b", "c"), SOURCE, **{**given, **settings})
+    return as_currents(pictures, ("a", "b", "c"), SOURCE, SimpleNamespace(**{**given, **settings}))
 
 
 def numbers(part: torch.Tensor) -> list[int]:

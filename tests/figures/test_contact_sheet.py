@@ -17,6 +17,7 @@ from spikebench.preparation import DataJob
 
 HEAD = """
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def load(settings):
     pictures = np.broadcast_to((80 * labels)[:, None, None, None], (60, 4, 5, 3)).astype(np.uint8)
     return as_currents(
         Images(pictures, labels, pictures, labels), ("dark", "grey", "bright"), SOURCE,
-        training=48, test=9, steps=5, split_seed=settings.split_seed, training_size=settings.training_size,
+        SimpleNamespace(training=48, test=9, steps=5, split_seed=settings.split_seed, training_size=None),
     )
 """
 GONE = """
