@@ -327,7 +327,13 @@ class TestWrongBytes:
         assert len(server.requests) == 1
 
     @pytest.mark.parametrize(
-        "packed", [gzip.compress(b"other"), gzip.compress(bytes(9_000_000)), b"not gzip", gzip.compress(ZIP)[:-9]]
+        "packed",
+        [
+            pytest.param(gzip.compress(b"other"), id="other"),
+            pytest.param(gzip.compress(bytes(9_000_000)), id="much too large"),
+            pytest.param(b"not gzip", id="not gzip"),
+            pytest.param(gzip.compress(ZIP)[:-9], id="cut short"),
+        ],
     )
     def test_so_is_a_gzip_file_with_other_content(self, packed: bytes, server: Server, tmp_path: Path) -> None:
         server.files["/idx.gz"] = packed
