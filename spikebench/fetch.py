@@ -79,7 +79,7 @@ def paths_of(source: Source, store: Path) -> list[Path]:
         raise Unavailable(known.reason)
     for file in source.files:
         path = folder / file.name
-        if not _unchanged(file, known.files, folder):
+        if not _unchanged(file, known.files, folder) and not _touched(source, store, file, known):
             what = "was changed" if path.exists() else "is gone"
             whose = " in the mirror folder" if path.is_symlink() else ""
             cure = f"delete archives/{source.name}.json in the data store, and it is fetched again"
@@ -280,6 +280,25 @@ def _unchanged(file: Archive, known: Mapping[str, Mapping[str, Any]], folder: Pa
         return False
     found = (now.st_size, now.st_mtime_ns, file.digest)
     return found == (entry.get("size"), entry.get("mtime_ns"), entry.get(file.algorithm))
+
+
+def _touched(source: Source, store: Path, file: Archive, known: Fetched) -> bool:
+    """Whether only the time of a file has changed, as when a mirror folder is copied; then the new time is recorded."""
+    path = _folder(source, store) / file.name
+    if file.name not in known.files or not path.is_file() or path.stat().st_size != file.size:
+        return False
+    with path.open("rb") as content:
+        found = hashlib.file_digest(content, lambda: hashlib.new(file.algorithm, usedforsecurity=False)).hexdigest()
+    if found != file.digest:
+        return False
+    place = _manifest(source, store)
+    document = json.loads(place.read_text())
+    for entry in document["files"]:
+        if entry["name"] == file.name:
+            entry["mtime_ns"] = path.stat().st_mtime_ns
+    with replacing(place) as temporary:
+        temporary.write_text(json.dumps(document, indent=2) + "\n")
+    return True
 
 
 def _find(file: Archive, source: Source, mirror: Path | None) -> Path | None:

@@ -375,6 +375,15 @@ class TestWrongBytes:
         assert fetch.fetch(toy, tmp_path, None).available
         assert len(server.requests) == 1
 
+    def test_nor_is_it_refused_where_it_is_used(self, toy: Source, tmp_path: Path) -> None:
+        """A mirror folder that was copied has new times and the old content."""
+        fetch.fetch(toy, tmp_path, None)
+        [path] = paths_of(toy, tmp_path)
+        path.touch()
+        assert not verified(toy, tmp_path)
+        assert paths_of(toy, tmp_path) == [path]
+        assert verified(toy, tmp_path)
+
 
 class TestMirror:
     @pytest.mark.parametrize("folder", ["", "toy"])
