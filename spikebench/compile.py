@@ -12,14 +12,17 @@ import numpy as np
 import torch
 
 from spikebench import bptt
+from spikebench.bernoulli import Posterior, natural_step, relax
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
 from spikebench.data import Batch, Split
 from spikebench.events import camera
 from spikebench.events.binning import Binning, bin_events
 from spikebench.events.frames import Frames, write_part
+from spikebench.local_learning import Learning, present
 from spikebench.metropolis import Chains, Target, log_likelihood, run_block
 from spikebench.networks import Network
+from spikebench.neurons import SRMParameters
 
 
 def main() -> None:
@@ -35,7 +38,22 @@ def main() -> None:
         run_block(chip, batch, chains, keys, 0, 1, Target(1.0, 1.0, 0.5))
     spikes = chip.run(weights[:, 0], batch.inputs, batch.index)
     bptt.loss_gradient(network, weights[:, 0], batch, bptt.Model.of(chip.nominal), "gaussian", spikes)
+    srm = Network(2, (2, 2), 2, SRMParameters())
+    SimulatedChip(srm, [FaultSpec()], [0]).run(torch.zeros(1, srm.parameters), batch.inputs, batch.index)
+    local_learning()
     recordings()
+
+
+def local_learning() -> None:
+    """Presentations with an update at each time step, and relaxed samples of weights."""
+    network, index = Network(2, (2, 2), 1, SRMParameters()), torch.zeros(1, dtype=torch.int64)
+    natural, readouts = torch.zeros(1, network.parameters), [torch.ones(1, 1, 2)] * 2
+    present(
+        network, Learning("logistic", "boxcar", 0, "bernoulli"), natural, readouts, torch.zeros(1, 1, 1, 2), index,
+        torch.zeros(1, 1, 1), torch.ones(1), index,
+    )  # fmt: skip
+    weights, slope = relax(natural, Posterior(), index, 0)
+    natural_step(natural, natural, weights, slope, torch.ones(1), Posterior())
 
 
 def recordings() -> None:

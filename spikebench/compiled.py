@@ -14,14 +14,12 @@ from typing import Any
 import numba
 
 _PACKAGE = Path(__file__).parent
-_SOURCES = (
-    "compiled.py", "bptt_kernels.py", "chip/faults.py", "chip/kernels.py", "chip/metropolis_kernel.py",
-    "events/binning_kernels.py", "events/camera_kernel.py",
-)  # fmt: skip
+#: All kernels, and where they find their constants.
+_SOURCES = [*sorted(_PACKAGE.rglob("*kernel*.py")), _PACKAGE / "networks.py", Path(__file__)]
 
 _config: Any = numba.config
 if not _config.CACHE_DIR and os.access(_PACKAGE, os.W_OK):
-    _digest = hashlib.sha256(b"".join((_PACKAGE / name).read_bytes() for name in _SOURCES)).hexdigest()
+    _digest = hashlib.sha256(b"".join(path.read_bytes() for path in _SOURCES)).hexdigest()
     _config.CACHE_DIR = str(_PACKAGE / "__pycache__" / f"kernels-{_digest[:12]}")
 
 #: Of every kernel. Multiply-adds may be fused, but sums are never reordered.

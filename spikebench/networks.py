@@ -2,48 +2,153 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 
-from spikebench.neurons import LIFParameters
+from spikebench.neurons import LIFParameters, SRMParameters
 
 NOMINAL = LIFParameters()
+#: Real-valued weights are programmed into [-FULL_SCALE, FULL_SCALE] when they are quantised or stuck.
+FULL_SCALE = 4.0
+#: Bits that a real-valued weight takes in memory.
+REAL_BITS = 32
+
+
+class Convolution(NamedTuple):
+    """A layer that looks at every position of a picture with the same weights.
+
+    Attributes:
+        channels: neurons at each position.
+        kernel: side of what each of them sees, odd; beyond the picture's border it sees silence.
+        pool: side of the squares that send on their largest value, each channel for itself; what is left over at the
+            right and at the bottom sends nothing.
+    """
+
+    channels: int
+    kernel: int
+    pool: int
 
 
 @dataclass(frozen=True)
 class Network:
-    """A dense feed-forward network of LIF neurons, read out by its output spike counts.
+    """A feed-forward network of spiking neurons, dense or, of SRM neurons, convolutional.
 
-    Every layer after the first has one more input, an always-on line (the first layer's constant line comes with the
-    data). Without hidden layers the inputs drive the outputs.
+    LIF networks are read out by the spike counts of their last layer. Every layer after the first has one more input,
+    an always-on line (the first layer's constant line comes with the data). Without hidden layers the inputs drive the
+    outputs.
+
+    SRM networks are their hidden layers alone: their read-outs are fixed matrices that belong to the method. They have
+    no biases: no always-on lines, and the data's constant line, the last one, is not connected. Convolutions have one
+    bias a channel, the last of its weights, which acts past the filters: u = c (sum w p + b) - R.
 
     Attributes:
         inputs: input lines, the data's constant line included.
-        hidden: widths of the hidden layers.
-        outputs: output neurons.
+        hidden: widths of the hidden layers; none where there are convolutions.
+        outputs: output neurons; values that each layer's read-out has, where the neurons are SRM neurons.
         neuron: nominal neuron parameters.
         count_gain: b in p(y = k) = softmax(b * counts)_k.
+        weight_bits: 1 where weights are -1 or 1 (SRM networks alone), 0 where they are real-valued.
+        convolutions: in place of hidden layers (SRM networks alone).
+        picture: (channels, height, width) of the input lines but the last, where they are one.
+
+    Raises:
+        ValueError: other numbers of bits, one-bit weights or convolutions of LIF neurons, an SRM network without a
+            layer, or convolutions beside hidden layers, of no picture, or with an even kernel.
     """
 
     inputs: int
     hidden: tuple[int, ...]
     outputs: int
-    neuron: LIFParameters = NOMINAL
+    neuron: LIFParameters | SRMParameters = NOMINAL
     count_gain: float = 1.0
+    weight_bits: int = 0
+    convolutions: tuple[Convolution, ...] = ()
+    picture: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        srm = isinstance(self.neuron, SRMParameters)
+        if self.weight_bits not in ((0, 1) if srm else (0,)):
+            raise ValueError(f"Network.weight_bits: found {self.weight_bits}; 1 is for SRM neurons, 0 for all")
+        if srm and not self.hidden + self.convolutions:
+            raise ValueError("Network.hidden: found no layer, and an SRM network is made of nothing else")
+        if not self.convolutions:
+            return
+        if not srm or self.hidden:
+            raise ValueError("Network.convolutions: they are for SRM neurons, and in place of hidden layers")
+        if len(self.picture) != 3 or math.prod(self.picture) != self.inputs - 1:
+            raise ValueError(f"Network.picture: found {self.picture}, expected one of {self.inputs - 1} lines")
+        if not all(kernel % 2 for _, kernel, _ in self.convolutions):
+            raise ValueError(f"Network.convolutions: found {self.convolutions}, expected odd kernels")
+
+    @cached_property
+    def maps(self) -> tuple[tuple[int, ...], ...]:
+        """(channels, height, width) of the inputs and of what each convolution sends."""
+        maps = [self.picture]
+        for channels, _, pool in self.convolutions:
+            maps.append((channels, *(side // pool for side in maps[-1][1:])))
+        return tuple(maps)
 
     @cached_property
     def shapes(self) -> tuple[tuple[int, int], ...]:
-        """(neurons, inputs) of each layer's weights, the always-on line as last input of the later layers."""
+        """(neurons, inputs) of each layer's weights; an always-on line or a bias is the last input."""
+        if self.convolutions:
+            pairs = zip(self.maps, self.convolutions, strict=False)
+            return tuple((layer.channels, shown[0] * layer.kernel**2 + 1) for shown, layer in pairs)
+        if isinstance(self.neuron, SRMParameters):
+            return tuple((o, i) for i, o in pairwise((self.inputs - 1, *self.hidden)))
         widths = (self.inputs, *self.hidden, self.outputs)
         return tuple((o, i if layer == 0 else i + 1) for layer, (i, o) in enumerate(pairwise(widths)))
+
+    @cached_property
+    def scales(self) -> tuple[float, ...]:
+        """Of each SRM layer: c = 1 / sqrt(fan-in), which multiplies its sum; a bias does not count."""
+        return tuple(float((inputs - bool(self.convolutions)) ** -0.5) for _, inputs in self.shapes)
+
+    @cached_property
+    def positions(self) -> tuple[int, ...]:
+        """How often each layer's neurons are there: once, or at each position of what they see."""
+        if self.convolutions:
+            return tuple(math.prod(shown[1:]) for shown in self.maps[:-1])
+        return (1,) * len(self.shapes)
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Lines that leave each layer."""
+        return tuple(map(math.prod, self.maps[1:])) if self.convolutions else tuple(o for o, _ in self.shapes)
+
+    @cached_property
+    def fan_outs(self) -> tuple[int, ...]:
+        """Synapses of each line into each layer, as if no picture had a border."""
+        kernels = [layer.kernel for layer in self.convolutions] or [1] * len(self.shapes)
+        return tuple(o * kernel**2 for (o, _), kernel in zip(self.shapes, kernels, strict=True))
+
+    @cached_property
+    def always_on(self) -> int:
+        """Synapses that act at every step: those of always-on lines but the data's, and biases."""
+        driven = [o * n for (o, _), n in zip(self.shapes, self.positions, strict=True)]
+        if self.convolutions:
+            return sum(driven)
+        return 0 if isinstance(self.neuron, SRMParameters) else sum(driven[1:])
 
     @cached_property
     def parameters(self) -> int:
         """Number of weights P."""
         return sum(o * i for o, i in self.shapes)
+
+    @property
+    def memory_bits(self) -> int:
+        """What storing the weights takes."""
+        return self.parameters * (self.weight_bits or REAL_BITS)
+
+    @property
+    def full_scale(self) -> float:
+        """The largest weight that can be programmed, where that is bounded."""
+        return 1.0 if self.weight_bits == 1 else FULL_SCALE
 
     def unpack(self, parameters: torch.Tensor) -> list[torch.Tensor]:
         """Flat parameters [..., P] to one view [..., neurons, inputs] a layer."""
@@ -54,3 +159,8 @@ class Network:
 def log_probabilities(counts: torch.Tensor, count_gain: float) -> torch.Tensor:
     """The logarithm of p(y = k | counts) = softmax(b * counts)_k, over the last axis (our choice, docs/papers.md)."""
     return torch.log_softmax(count_gain * counts, dim=-1)
+
+
+def binary(weights: torch.Tensor) -> torch.Tensor:
+    """sign(w), with sign(0) = 1: what a device of one-bit weights makes of those that are programmed."""
+    return (weights >= 0).to(weights.dtype).mul_(2).sub_(1)

@@ -5,6 +5,8 @@ The batched kernels and the training engine must agree with these steps spike fo
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -44,3 +46,63 @@ def lif_step(current: torch.Tensor, state: LIFState, parameters: LIFParameters) 
     """
     potential = parameters.decay * state.potential * (1 - state.spikes) + current
     return LIFState(potential, (potential > parameters.threshold).to(current.dtype))
+
+
+class SRMParameters(NamedTuple):
+    """Spike response model constants; numbers for a nominal neuron, tensors for one value a neuron.
+
+    The time constants of arXiv 2012.08300's code: membrane 10, synapse 6 and refractoriness 2 steps.
+
+    Attributes:
+        membrane_decay: alpha, a step; exp(-1/tau) with tau in steps.
+        synapse_decay: beta.
+        refractory_decay: alpha_r.
+        threshold: theta, in the units of u.
+    """
+
+    membrane_decay: float | torch.Tensor = math.exp(-1 / 10)
+    synapse_decay: float | torch.Tensor = math.exp(-1 / 6)
+    refractory_decay: float | torch.Tensor = math.exp(-1 / 2)
+    threshold: float | torch.Tensor = 0.0
+
+
+class SRMState(NamedTuple):
+    """Of the last step: filtered input q and p, refractoriness R, potential u and spikes, each [..., neurons]."""
+
+    synapse: torch.Tensor
+    membrane: torch.Tensor
+    refractory: torch.Tensor
+    potential: torch.Tensor
+    spikes: torch.Tensor
+
+
+def srm_step(
+    current: torch.Tensor,
+    state: SRMState,
+    parameters: SRMParameters,
+    scale: float = 1.0,
+    distort: Callable[[torch.Tensor], torch.Tensor] = lambda sum: sum,
+    bias: torch.Tensor | float = 0.0,
+) -> SRMState:
+    """One step of an SRM neuron, which filters the sum of its weighted inputs; nothing is reset.
+
+    q[t] = beta q[t-1] + x[t],  p[t] = alpha p[t-1] + q[t-1],  R[t] = alpha_r R[t-1] + s[t-1],
+    u[t] = c (p[t] + b) - R[t],  s[t] = 1 if u[t] >= theta else 0.
+
+    So an input acts from the next step on, k steps later with (alpha^k - beta^k) / (alpha - beta), and a spike is
+    followed by -alpha_r^(k-1). With fixed weights it is the same to filter every line's spikes and weigh the traces.
+
+    Args:
+        current: x[t] = sum_j w_j s_j[t], [..., neurons].
+        state: of step t - 1; all zero before the first.
+        parameters: broadcastable to ``current``.
+        scale: c.
+        distort: what the device makes of c (p[t] + b).
+        bias: b.
+    """
+    synapse = parameters.synapse_decay * state.synapse + current
+    membrane = parameters.membrane_decay * state.membrane + state.synapse
+    refractory = parameters.refractory_decay * state.refractory + state.spikes
+    potential = distort(scale * (membrane + bias)) - refractory
+    spikes = (potential >= parameters.threshold).to(current.dtype)
+    return SRMState(synapse, membrane, refractory, potential, spikes)

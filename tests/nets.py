@@ -3,6 +3,9 @@ of two, so that no sum is rounded in single precision, whatever its order and wh
 
 Bits needed: inputs are multiples of 1/4, weights of 1/8 and a decay of 1/2 adds one bit a step (3/4 adds two), so that
 eight steps need at most 5 + 16 bits after the point and potentials stay below 8.
+
+SRM neurons with 4 or 16 inputs have c = 1/2 or 1/4. The decay of 3/4 of their membrane and that of 1/4 of their
+refractoriness add two bits a step each and that of 1/2 of their synapse one, so that six steps need at most 5 + 10 + 2.
 """
 
 from __future__ import annotations
@@ -10,6 +13,11 @@ from __future__ import annotations
 import torch
 
 from spikebench.networks import Network
+from spikebench.neurons import SRMParameters
+
+SRM = SRMParameters(membrane_decay=0.75, synapse_decay=0.5, refractory_decay=0.25)
+#: As many steps of SRM neurons are exact.
+SRM_STEPS = 6
 
 
 def dyadic(shape: tuple[int, ...], generator: torch.Generator, grain: float = 0.125) -> torch.Tensor:
@@ -27,6 +35,11 @@ def inputs(network: Network, generator: torch.Generator, samples: int, steps: in
     """Random dyadic inputs [N, T, I] in [0, 1]; a constant current is stored once and expanded."""
     values = dyadic((samples, 1 if constant else steps, network.inputs), generator, grain=0.25).abs()
     return values.expand(-1, steps, -1)
+
+
+def srm(hidden: tuple[int, ...] = (16, 3), weight_bits: int = 0) -> Network:
+    """An SRM network of four lines beside the constant one; all layers but the last should have 4 or 16 neurons."""
+    return Network(5, hidden, 2, SRM, weight_bits=weight_bits)
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import snntorch
 import torch
 
-from spikebench.networks import Network, log_probabilities
-from spikebench.neurons import LIFParameters, LIFState, lif_step
+from spikebench.networks import Network, binary, log_probabilities
+from spikebench.neurons import LIFParameters, LIFState, SRMParameters, SRMState, lif_step, srm_step
 
 
 def run(currents: list[float], parameters: LIFParameters) -> tuple[list[float], list[float]]:
@@ -88,6 +90,114 @@ def test_other_reset_semantics_of_snntorch_are_other_neurons() -> None:
     assert trains["zero"] == own == [1, 0, 1, 0, 1, 0]
     assert trains["subtract"] != own
     assert trains["none"] != own
+
+
+def srm(currents: list[float], parameters: SRMParameters, *, first: float = 0.0, scale: float = 1.0) -> list[SRMState]:
+    """The states of one neuron that spiked (``first`` = 1) or not before the first current."""
+    zero = torch.zeros(1, dtype=torch.float64)
+    states = [SRMState(zero, zero, zero, zero, zero + first)]
+    for current in currents:
+        states.append(srm_step(zero + current, states[-1], parameters, scale))
+    return states[1:]
+
+
+#: A neuron that never spikes.
+QUIET = SRMParameters(threshold=math.inf)
+
+
+def test_an_input_acts_by_the_difference_of_two_exponentials() -> None:
+    """The closed form of the recursions: (alpha^k - beta^k) / (alpha - beta), of mass 68.5, highest after 8 steps."""
+    alpha, beta = math.exp(-1 / 10), math.exp(-1 / 6)
+    response = [state.potential.item() for state in srm([1.0] + [0.0] * 400, QUIET)]
+    assert response[0] == 0
+    assert response == pytest.approx([(alpha**k - beta**k) / (alpha - beta) for k in range(401)], rel=1e-10)
+    assert max(response) == response[8] == pytest.approx(3.18, abs=0.005)
+    assert sum(response) == pytest.approx(1 / ((1 - alpha) * (1 - beta))) == pytest.approx(68.5, abs=0.05)
+
+
+def test_a_spike_is_followed_by_refractoriness() -> None:
+    response = [state.potential.item() for state in srm([0.0] * 60, QUIET, first=1.0)]
+    assert response == pytest.approx([-math.exp(-k / 2) for k in range(60)], rel=1e-10)
+    assert -sum(response) == pytest.approx(1 / (1 - math.exp(-1 / 2))) == pytest.approx(2.54, abs=0.005)
+
+
+def test_srm_trace_by_hand() -> None:
+    # alpha = 3/4, beta = 1/2, alpha_r = 1/4, c = 1/2; at rest u = 0 reaches the threshold of 0.
+    states = srm([-1.0, 4.0, 0.0, 0.0, 0.0], SRMParameters(0.75, 0.5, 0.25), scale=0.5)
+    assert [s.synapse.item() for s in states] == [-1, 3.5, 1.75, 0.875, 0.4375]
+    assert [s.membrane.item() for s in states] == [0, -1, 2.75, 3.8125, 3.734375]
+    assert [s.refractory.item() for s in states] == [0, 1, 0.25, 1.0625, 1.265625]
+    assert [s.potential.item() for s in states] == [0, -1.5, 1.125, 0.84375, 0.6015625]
+    assert [s.spikes.item() for s in states] == [1, 0, 1, 1, 1]
+
+
+def test_an_srm_neuron_spikes_at_its_threshold() -> None:
+    assert [s.spikes.item() for s in srm([1.0, 0.0], QUIET._replace(threshold=1.0))] == [0, 1]
+    assert [s.spikes.item() for s in srm([1.0, 0.0], QUIET._replace(threshold=1.0 + 2**-52))] == [0, 0]
+
+
+def test_filtering_the_sum_is_filtering_the_lines() -> None:
+    generator = torch.Generator().manual_seed(0)
+    lines = torch.randint(0, 2, (12, 5), generator=generator).double()
+    weights = torch.randn(5, dtype=torch.float64, generator=generator)
+    together = [state.potential.item() for state in srm((lines @ weights).tolist(), QUIET)]
+    each = [[state.potential.item() for state in srm(line.tolist(), QUIET)] for line in lines.T]
+    assert together == pytest.approx((weights @ torch.tensor(each, dtype=torch.float64)).tolist(), rel=1e-10)
+
+
+def test_distortion_is_of_the_scaled_filtered_input_alone() -> None:
+    one = torch.ones(1)
+    state = srm_step(one, SRMState(one, 3 * one, 2 * one, one, one), SRMParameters(0.5, 0.5, 0.5), 0.5, lambda x: x * x)
+    # p = 1.5 + 1, R = 1 + 1, u = (0.5 * 2.5)^2 - 2
+    assert state.potential.item() == 1.5625 - 2
+
+
+def test_srm_constants_may_differ_between_neurons_and_no_state_changes_in_place() -> None:
+    two = torch.tensor([[1.0, 1.0]])
+    parameters = SRMParameters(*(torch.tensor(x) for x in ([0.5, 1.0], [0.0, 0.25], [0.5, 0.0], [9.0, -9.0])))
+    state = SRMState(two, two, two, two, two)
+    new = srm_step(two, state, parameters)
+    assert [part.tolist() for part in new] == [[[1, 1.25]], [[1.5, 2]], [[1.5, 1]], [[0, 1]], [[0, 1]]]
+    assert all(part.tolist() == [[1, 1]] for part in state)
+
+
+def test_an_srm_network_is_its_hidden_layers_without_constant_lines() -> None:
+    network = Network(1353, (256, 128), 10, SRMParameters())
+    assert network.shapes == ((256, 1352), (128, 256))
+    assert network.parameters == 1352 * 256 + 256 * 128
+    assert network.scales == (pytest.approx(1352**-0.5), 1 / 16)
+    first, second = Network(3, (2, 1), 4, SRMParameters()).unpack(torch.arange(6.0))
+    assert first.tolist() == [[0, 1], [2, 3]]
+    assert second.tolist() == [[4, 5]]
+
+
+@pytest.mark.parametrize(("bits", "memory", "full_scale"), [(0, 32 * 14, 4.0), (1, 14, 1.0)])
+def test_memory_by_hand(bits: int, memory: int, full_scale: float) -> None:
+    network = Network(5, (2, 3), 2, SRMParameters(), weight_bits=bits)  # 2 x 4 and 3 x 2 weights
+    assert network.memory_bits == memory
+    assert network.full_scale == full_scale
+
+
+def test_lif_weights_are_real() -> None:
+    assert Network(31, (8,), 2).memory_bits == 266 * 32
+    assert Network(31, (8,), 2).full_scale == 4.0
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (lambda: Network(3, (2,), 2, weight_bits=1), "weight_bits: found 1"),
+        (lambda: Network(3, (2,), 2, SRMParameters(), weight_bits=2), "weight_bits: found 2"),
+        (lambda: Network(3, (), 2, SRMParameters()), "hidden: found no layer"),
+    ],
+)
+def test_networks_that_do_not_exist(network, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        network()
+
+
+def test_the_sign_of_zero_is_one() -> None:
+    assert binary(torch.tensor([-2.0, -1e-30, -0.0, 0.0, 0.5])).tolist() == [-1, -1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

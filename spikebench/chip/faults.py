@@ -14,11 +14,10 @@ from typing import NamedTuple
 
 import torch
 
-from spikebench.networks import Network
+from spikebench.networks import FULL_SCALE, Network
+from spikebench.neurons import LIFParameters, SRMParameters
 from spikebench.seeds import seed
 
-#: Weights are programmed into [-FULL_SCALE, FULL_SCALE] when they are quantised or stuck.
-FULL_SCALE = 4.0
 #: No multiplicative deviation takes a quantity below this share of its nominal value.
 FLOOR = 0.05
 #: Retention: decades of time between programming and use.
@@ -34,17 +33,19 @@ class FaultSpec:
         gain_mismatch: synapse; standard deviation of a fixed gain around 1.
         programming_noise: synapse; standard deviation of a fresh additive error at each programming, weight units.
         quantisation: synapse; bits = round(8 - 7 strength), none at 0.
-        stuck_at: synapse; probability of being stuck, half at 0, a quarter each at plus and minus full scale.
+        stuck_at: synapse; probability of being stuck, half at 0, a quarter each at plus and minus full scale (1 for
+            weights of one bit).
+        flip: synapse; probability that a programmed weight acts with its sign inverted.
         drift: synapse; mean exponent nu of the power-law decay (t/t0)^-nu over four decades, sd 0.3 of it.
-        threshold: neuron; standard deviation of the threshold as a fraction.
-        time_constant: neuron; standard deviation of tau as a fraction, tau at least one step.
-        offset: neuron, hidden layers; standard deviation of a constant input current.
-        compression: neuron, hidden layers; kappa in I -> tanh(kappa I)/kappa.
+        threshold: neuron; standard deviation of the threshold, as a fraction (LIF) or in units of u (SRM).
+        time_constant: neuron; standard deviation of every tau as a fraction, tau at least one step.
+        offset: neuron, hidden layers; standard deviation of a constant added to the current (LIF) or to u (SRM).
+        compression: neuron, hidden layers; kappa in I -> tanh(kappa I)/kappa, for SRM neurons of their filtered input.
         dead: neuron; probability of never spiking.
         saturated: neuron; probability of spiking at every step.
         drop: event; probability that a hidden layer's spike is lost on its way.
         jitter: event; probability that a hidden layer's spike arrives one step late.
-        read_noise: read-out; standard deviation of the error of each read count.
+        read_noise: read-out; standard deviation of the error of each value that is read.
 
     Raises:
         ValueError: a strength that is negative or not finite, or a probability or severity above 1.
@@ -55,6 +56,7 @@ class FaultSpec:
     programming_noise: float = 0.0
     quantisation: float = 0.0
     stuck_at: float = 0.0
+    flip: float = 0.0
     drift: float = 0.0
     threshold: float = 0.0
     time_constant: float = 0.0
@@ -67,7 +69,7 @@ class FaultSpec:
     read_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        shares = ("severity", "quantisation", "stuck_at", "dead", "saturated", "drop", "jitter")
+        shares = ("severity", "quantisation", "stuck_at", "flip", "dead", "saturated", "drop", "jitter")
         for field in fields(self):
             value = getattr(self, field.name)
             if not 0 <= value < math.inf:  # written so that NaN fails too
@@ -90,12 +92,14 @@ class LayerDevice(NamedTuple):
     """What one layer of B devices does to its weights, currents and spikes.
 
     Attributes:
-        gain: [B, O, I], programmed weight to effective weight, drift included.
+        gain: [B, O, I], programmed weight to effective weight, drift included; negative where the sign is inverted.
         stuck: [B, O, I] bool, the synapse ignores its programmed weight.
         stuck_value: [B, O, I], the weight it shows instead (before the gain).
         threshold: [B, O].
-        decay: [B, O].
-        offset: [B, O], constant current.
+        decay: [B, O], of the membrane.
+        synapse_decay: [B, O], of SRM neurons; 0 for LIF neurons, whose synapses keep nothing.
+        refractory_decay: [B, O], likewise.
+        offset: [B, O], constant current; of SRM neurons, potential.
         compression: [B], kappa; 0 is none.
         silent: [B, O] bool, dead neurons.
         saturated: [B, O] bool.
@@ -106,6 +110,8 @@ class LayerDevice(NamedTuple):
     stuck_value: torch.Tensor
     threshold: torch.Tensor
     decay: torch.Tensor
+    synapse_decay: torch.Tensor
+    refractory_decay: torch.Tensor
     offset: torch.Tensor
     compression: torch.Tensor
     silent: torch.Tensor
@@ -117,7 +123,7 @@ class Device(NamedTuple):
 
     Attributes:
         layers: one ``LayerDevice`` a layer.
-        levels: [B] int64, 2 to the power of the bits; 0 is not quantised.
+        levels: [B] int64, 2 to the power of the bits; 0 is not quantised, as weights of one bit never are.
         programming_noise: [B], standard deviation.
         drop: [B], probability.
         jitter: [B], probability.
@@ -134,9 +140,10 @@ class Device(NamedTuple):
 
 def draw_device(network: Network, specs: Sequence[FaultSpec], chip_seeds: Sequence[int]) -> Device:
     """The devices that these specifications and seeds name, one for each of the B pairs."""
-    devices = [_draw(network, spec, chip) for spec, chip in zip(specs, chip_seeds, strict=True)]
+    pairs = list(zip(specs, chip_seeds, strict=True))
+    drawn = {(spec, chip): _draw(network, spec, chip) for spec, chip in dict.fromkeys(pairs)}
     layers = tuple(
-        LayerDevice(*(torch.stack(parts) for parts in zip(*(layers[index] for layers in devices), strict=True)))
+        LayerDevice(*(torch.stack(parts) for parts in zip(*(drawn[pair][index] for pair in pairs), strict=True)))
         for index in range(len(network.shapes))
     )
 
@@ -145,7 +152,7 @@ def draw_device(network: Network, specs: Sequence[FaultSpec], chip_seeds: Sequen
 
     return Device(
         layers=layers,
-        levels=torch.tensor([2**s.bits if s.bits else 0 for s in specs]),
+        levels=torch.tensor([2**s.bits if s.bits and not network.weight_bits else 0 for s in specs]),
         programming_noise=column([s.strength("programming_noise") for s in specs]),
         drop=column([s.strength("drop") for s in specs]),
         jitter=column([s.strength("jitter") for s in specs]),
@@ -157,42 +164,80 @@ def _draw(network: Network, spec: FaultSpec, chip: int) -> list[LayerDevice]:
     return [_draw_layer(network, spec, chip, layer) for layer in range(len(network.shapes))]
 
 
+@dataclass(frozen=True)
+class _Draws:
+    """The random numbers of one layer of one chip, named by their effect."""
+
+    spec: FaultSpec
+    chip: int
+    layer: int
+
+    def generator(self, label: str) -> torch.Generator:
+        return torch.Generator().manual_seed(seed(chip=self.chip, layer=self.layer, effect=label))
+
+    def normal(self, label: str, *shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=self.generator(label))
+
+    def uniform(self, label: str, *shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=self.generator(label))
+
+    def factor(self, effect: str, *shape: int, part: str = "") -> torch.Tensor:
+        """max(1 + sigma eps, 0.05): mismatch around the nominal value."""
+        return (1 + self.spec.strength(effect) * self.normal(effect + part, *shape)).clamp(min=FLOOR)
+
+
 def _draw_layer(network: Network, spec: FaultSpec, chip: int, layer: int) -> LayerDevice:
     neurons, inputs = network.shapes[layer]
-    hidden = layer < len(network.shapes) - 1
-
-    def generator(effect: str) -> torch.Generator:
-        return torch.Generator().manual_seed(seed(chip=chip, layer=layer, effect=effect))
-
-    def normal(effect: str, *shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator(effect))
-
-    def uniform(effect: str, *shape: int) -> torch.Tensor:
-        return torch.rand(shape, generator=generator(effect))
-
-    def factor(effect: str, *shape: int) -> torch.Tensor:
-        """max(1 + sigma eps, 0.05): mismatch around the nominal value."""
-        return (1 + spec.strength(effect) * normal(effect, *shape)).clamp(min=FLOOR)
-
-    exponent = (spec.strength("drift") * (1 + 0.3 * normal("drift", neurons, inputs))).clamp(min=0)
-    stuck = uniform("stuck_at", neurons, inputs) < spec.strength("stuck_at")
-    place = torch.randint(0, 4, (neurons, inputs), generator=generator("stuck_value"))
-    levels = torch.tensor([0.0, 0.0, FULL_SCALE, -FULL_SCALE])
+    draws = _Draws(spec, chip, layer)
+    srm = isinstance(network.neuron, SRMParameters)
+    hidden = srm or layer < len(network.shapes) - 1  # an SRM network's read-outs are not on the chip
+    exponent = (spec.strength("drift") * (1 + 0.3 * draws.normal("drift", neurons, inputs))).clamp(min=0)
+    stuck = draws.uniform("stuck_at", neurons, inputs) < spec.strength("stuck_at")
+    flipped = ~stuck & (draws.uniform("flip", neurons, inputs) < spec.strength("flip"))
+    place = torch.randint(0, 4, (neurons, inputs), generator=draws.generator("stuck_value"))
+    levels = torch.tensor([0.0, 0.0, network.full_scale, -network.full_scale])
     # One uniform number decides dead and saturated, so that no neuron is both while the probabilities sum to at most 1.
-    fate = uniform("fate", neurons)
-    tau = (factor("time_constant", neurons) / (1 - float(network.neuron.decay))).clamp(min=1.0)
-    nominal = spec.strength("time_constant") == 0  # 1 - 1/tau would not give back the nominal decay bit for bit
+    fate = draws.uniform("fate", neurons)
+    gain = draws.factor("gain_mismatch", neurons, inputs) * 10.0 ** (-DRIFT_DECADES * exponent)
     return LayerDevice(
-        gain=factor("gain_mismatch", neurons, inputs) * 10.0 ** (-DRIFT_DECADES * exponent),
+        gain=torch.where(flipped, -gain, gain),
         stuck=stuck,
         stuck_value=levels[place],
-        threshold=float(network.neuron.threshold) * factor("threshold", neurons),
-        decay=torch.full((neurons,), float(network.neuron.decay)) if nominal else 1 - 1 / tau,
-        offset=spec.strength("offset") * normal("offset", neurons) * hidden,
+        **_constants(network.neuron, draws, neurons),
+        offset=spec.strength("offset") * draws.normal("offset", neurons) * hidden,
         compression=torch.tensor(spec.strength("compression") * hidden),
         silent=fate < spec.strength("dead"),
         saturated=fate > 1 - spec.strength("saturated"),
     )
+
+
+def _constants(nominal: LIFParameters | SRMParameters, draws: _Draws, neurons: int) -> dict[str, torch.Tensor]:
+    """Thresholds and decays of one layer."""
+    spread = draws.spec.strength("time_constant")
+
+    def deviating(decay: float, part: str) -> torch.Tensor:
+        """exp(-1 / tau) of an SRM neuron's filter."""
+        if spread == 0:  # what follows would not give back the nominal decay bit for bit
+            return torch.full((neurons,), decay)
+        rate = torch.tensor(decay).log().abs()  # 1 / tau
+        return (-1 / (draws.factor("time_constant", neurons, part=part) / rate).clamp(min=1.0)).exp()
+
+    if isinstance(nominal, SRMParameters):
+        return {
+            "threshold": float(nominal.threshold)
+            + draws.spec.strength("threshold") * draws.normal("threshold", neurons),
+            "decay": deviating(float(nominal.membrane_decay), ""),
+            "synapse_decay": deviating(float(nominal.synapse_decay), " synapse"),
+            "refractory_decay": deviating(float(nominal.refractory_decay), " refractory"),
+        }
+    decay = float(nominal.decay)
+    tau = (draws.factor("time_constant", neurons) / (1 - decay)).clamp(min=1.0)
+    return {
+        "threshold": float(nominal.threshold) * draws.factor("threshold", neurons),
+        "decay": torch.full((neurons,), decay) if spread == 0 else 1 - 1 / tau,
+        "synapse_decay": torch.zeros(neurons),
+        "refractory_decay": torch.zeros(neurons),
+    }
 
 
 def effective_weights(
@@ -206,9 +251,12 @@ def effective_weights(
         levels: [B], quantisation levels over the full scale; 0 is none.
         noise: programming errors like ``programmed``, or None.
     """
-    step = (2 * FULL_SCALE / levels.clamp(min=1)).to(programmed.dtype)[:, None, None, None]
-    quantised = ((torch.floor(programmed / step) + 0.5) * step).clamp(-FULL_SCALE + step / 2, FULL_SCALE - step / 2)
-    weights = torch.where((levels > 0)[:, None, None, None], quantised, programmed)
+    weights = programmed
+    if bool(levels.any()):
+        step = (2 * FULL_SCALE / levels.clamp(min=1)).to(programmed.dtype)[:, None, None, None]
+        quantised = (torch.floor(programmed / step) + 0.5) * step
+        quantised = quantised.clamp(-FULL_SCALE + step / 2, FULL_SCALE - step / 2)
+        weights = torch.where((levels > 0)[:, None, None, None], quantised, programmed)
     if noise is not None:
         weights = weights + noise
     weights = torch.where(layer.stuck[:, None], layer.stuck_value[:, None], weights)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, prange
 
-from spikebench.chip.faults import FULL_SCALE
 from spikebench.chip.kernels import count, first_currents, integrate, quantise
 from spikebench.compiled import OPTIONS
+from spikebench.networks import FULL_SCALE
 
 _FULL_SCALE = np.float32(FULL_SCALE)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

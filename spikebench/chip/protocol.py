@@ -15,8 +15,10 @@ class Observation(NamedTuple):
     """What a method sees of one time step.
 
     Attributes:
-        spikes: one [B, N, neurons] a layer.
-        potentials: likewise, of V before the reset; None where the device does not show them.
+        spikes: one [B, N, neurons] a layer; of SRM networks those that arrive at the next layer and at the read-out, of
+            convolutions one for each square of the pool, [B, N, channels x height x width].
+        potentials: V before the reset, or u, likewise, but of convolutions [B, N x positions, channels]; None where the
+            device does not show them.
     """
 
     spikes: tuple[torch.Tensor, ...]
@@ -32,6 +34,9 @@ class Session(Protocol):
         Args:
             inputs: [B, N, I].
             clamp: output spikes [B, N, O] that replace the device's own (teacher forcing).
+
+        Raises:
+            TypeError: outputs of an SRM network are to be clamped; they are not on the chip.
         """
         ...
 
@@ -47,7 +52,8 @@ class Meter:
     Attributes:
         presentations: samples shown.
         spikes: of all neurons.
-        synaptic_operations: spikes (and always-on lines, and binary inputs) times their fan-out.
+        synaptic_operations: spikes (and always-on lines, and binary inputs) times their fan-out on the chip; of a
+            convolution, kernel^2 times channels, at the picture's border too.
         input_operations: real-valued inputs times their fan-out; multiply-accumulates rather than additions.
     """
 
@@ -82,11 +88,26 @@ class Chip(Protocol):
         ...
 
     def evaluate(self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Output spike counts [B, C, N, O] of C candidate parameter sets a device, [B, C, P]."""
+        """Output spike counts [B, C, N, O] of C candidate parameter sets a device, [B, C, P].
+
+        Raises:
+            TypeError: the network is one of SRM neurons, whose read-outs belong to the method.
+        """
         ...
 
     def run(self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor) -> list[torch.Tensor]:
-        """All spikes, one [B, N, T, neurons] a layer, of parameters [B, P]."""
+        """All spikes, one [B, N, T, neurons] a layer, of parameters [B, P]: float32 of LIF networks, bool of SRM ones.
+
+        Of convolutions they are as ``Observation`` has them. What a read-out of an SRM network reads is what arrives of
+        them, where some are lost or late.
+        """
+        ...
+
+    def read(self, values: torch.Tensor) -> torch.Tensor:
+        """Values [B, ...] as they are read off the devices, with the read-out's noise, new at each use.
+
+        It stands between the device and whatever a method computes from its spikes outside of it.
+        """
         ...
 
     def session(self, parameters: torch.Tensor, samples: int) -> Session:

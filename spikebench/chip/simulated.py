@@ -1,8 +1,7 @@
-"""Simulated devices: the compiled kernel where no spike gets lost or late, the step-by-step session otherwise."""
+"""Simulated devices: compiled kernels for dense networks whose spikes are neither lost nor late, else the session."""
 
 from __future__ import annotations
 
-import weakref
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -10,12 +9,14 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from spikebench.chip import kernels
-from spikebench.chip.faults import Device, FaultSpec, compress, draw_device, effective_weights
-from spikebench.chip.protocol import Meter, Observation
+from spikebench.chip import kernels, srm
+from spikebench.chip.faults import Device, FaultSpec, draw_device, effective_weights
+from spikebench.chip.kept import Kept
+from spikebench.chip.protocol import Meter
+from spikebench.chip.session import SimulatedSession
 from spikebench.data import is_constant
-from spikebench.networks import Network
-from spikebench.neurons import LIFParameters, LIFState, lif_step
+from spikebench.networks import Network, binary
+from spikebench.neurons import SRMParameters
 from spikebench.seeds import seed
 
 
@@ -29,6 +30,7 @@ class SimulatedChip:
         binary_inputs: whether input lines carry spikes; real-valued ones are metered as multiply-accumulates.
 
     Attributes:
+        srm: whether the neurons are SRM neurons.
         stage: names the part of a run, so that what is drawn anew in testing does not repeat training's draws.
         count_activity: whether spikes and operations are metered beside presentations; training has no use for them.
     """
@@ -41,14 +43,15 @@ class SimulatedChip:
         self.chip_seeds = tuple(chip_seeds)
         self.binary_inputs = binary_inputs
         self.device = draw_device(network, specs, chip_seeds)
-        self.flat = Flat(network, self.device)
+        self.srm = isinstance(network.neuron, SRMParameters)
         self.meter = Meter.zero(len(specs))
         self.count_activity = True
         self.stage = "training"
         # Decided by the fault family, whatever the severity: a cell takes the same path, and gets the same bits, alone
         # and beside cells of other severities.
-        self._compiled = not any(spec.drop or spec.jitter for spec in specs)
-        self.deterministic = self._compiled and not any(spec.programming_noise or spec.read_noise for spec in specs)
+        lossless = not any(spec.drop or spec.jitter for spec in specs)
+        self._compiled = lossless and not network.convolutions
+        self.deterministic = lossless and not any(spec.programming_noise or spec.read_noise for spec in specs)
         self._uses: Counter[str] = Counter()
 
     @property
@@ -68,6 +71,15 @@ class SimulatedChip:
         return SimulatedChip(self.network, [FaultSpec()] * devices, [0] * devices, self.binary_inputs)
 
     @cached_property
+    def flat(self) -> Flat:
+        """The devices as the kernels of LIF networks take them."""
+        return Flat(self.network, self.device)
+
+    @cached_property
+    def _flat_srm(self) -> srm.Flat:
+        return srm.Flat(self.network, self.device)
+
+    @cached_property
     def nominal(self) -> Device:
         """The ideal device, B times."""
         return draw_device(self.network, [FaultSpec()] * self.devices, self.chip_seeds)
@@ -78,31 +90,44 @@ class SimulatedChip:
         return self.device
 
     def evaluate(self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
-        """Output counts [B, C, N, O] of candidates [B, C, P]; see ``protocol.Chip``."""
+        """Output counts [B, C, N, O] of candidates [B, C, P]; see ``protocol.Chip``.
+
+        Raises:
+            TypeError: the neurons are SRM neurons.
+        """
+        if self.srm:
+            raise TypeError("an SRM network has no output counts: its read-outs belong to the method")
         if self._compiled:
             counts = self._simulate(parameters, inputs, index, keep=False)[0][..., -self.network.outputs :]
         else:
             candidates = [self.run(parameters[:, c], inputs, index)[-1].sum(dim=2) for c in range(parameters.shape[1])]
             counts = torch.stack(candidates, dim=1)
+        return self.read(counts)
+
+    def read(self, values: torch.Tensor) -> torch.Tensor:
+        """Values [B, ...] with fresh read noise; see ``protocol.Chip``."""
         if not bool(self.device.read_noise.any()):
-            return counts
-        noise = [torch.randn(counts.shape[1:], generator=g) for g in self._generators("read_noise")]
-        return counts + self.device.read_noise[:, None, None, None] * torch.stack(noise)
+            return values
+        noise = torch.stack([torch.randn(values.shape[1:], generator=g) for g in self.generators("read_noise")])
+        return values + self.device.read_noise.view(-1, *[1] * (values.dim() - 1)) * noise
 
     def run(self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor) -> list[torch.Tensor]:
         """All spikes, one [B, N, T, neurons] a layer, of parameters [B, P]; see ``protocol.Chip``."""
         if self._compiled:
+            if self.srm:
+                return self._simulate_srm(parameters, inputs, index)
             _, spikes = self._simulate(parameters[:, None], inputs, index, keep=True)
             return list(spikes.split([o for o, _ in self.network.shapes], dim=-1))
         session = self.session(parameters, inputs.shape[1])
-        steps = [session.advance(inputs[index, :, t]).spikes for t in range(inputs.shape[2])]
+        kind = torch.bool if self.srm else torch.float32
+        steps = [[s.to(kind) for s in session.advance(inputs[index, :, t]).spikes] for t in range(inputs.shape[2])]
         return [torch.stack(layer, dim=2) for layer in zip(*steps, strict=True)]
 
     def session(self, parameters: torch.Tensor, samples: int) -> SimulatedSession:
         """Begin a presentation; see ``protocol.Chip``."""
         return SimulatedSession(self, parameters, samples)
 
-    def _generators(self, effect: str) -> list[torch.Generator]:
+    def generators(self, effect: str) -> list[torch.Generator]:
         """Fresh randomness a device and use, the same in every batch that the device stands in.
 
         Uses are counted for each effect: what else its neighbours draw must not shift a device's own draws.
@@ -116,9 +141,11 @@ class SimulatedChip:
 
     def program(self, parameters: torch.Tensor) -> torch.Tensor:
         """Effective weights [B, C, P] of programmed weights [B, C, P], with fresh programming noise."""
+        if self.network.weight_bits == 1:
+            parameters = binary(parameters)
         noise = None
         if bool(self.device.programming_noise.any()):
-            draws = [torch.randn(parameters.shape[1:], generator=g) for g in self._generators("programming_noise")]
+            draws = [torch.randn(parameters.shape[1:], generator=g) for g in self.generators("programming_noise")]
             noise = self.network.unpack(torch.stack(draws) * self.device.programming_noise[:, None, None])
         weights = [
             effective_weights(w, layer, self.device.levels, noise[index] if noise else None)
@@ -141,29 +168,54 @@ class SimulatedChip:
         kernels.evaluate(weights, index.numpy(), tiles, *self.flat.arrays, steps, counts, spikes)
         counts = counts.transpose(0, 1, 2, 4, 3).reshape(devices, candidates, -1, neurons)[:, :, :samples]
         if self.count_activity:
-            self.record(torch.from_numpy(counts.sum(axis=(1, 2), dtype=np.float64)), inputs, index, candidates)
+            totals = torch.from_numpy(counts.sum(axis=(1, 2), dtype=np.float64))
+            parts = totals.split([o for o, _ in self.network.shapes], dim=1)
+            self.record(
+                [part.sum(dim=1) for part in parts], candidates * active(inputs)[index], candidates * samples * steps
+            )
         self.meter.presentations += candidates * samples
         if keep:
             spikes = spikes[:, 0].transpose(0, 1, 4, 3, 2).reshape(devices, -1, steps, neurons)[:, :samples]
         return torch.from_numpy(counts), torch.from_numpy(spikes)
 
-    def record(self, totals: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor, times: int) -> None:
-        """Add to the meter: each neuron's spikes [B, M] and the inputs that were shown ``times`` over."""
-        shapes = self.network.shapes
-        widths = [o for o, _ in shapes]
-        fan_out = torch.tensor(
-            [float(n) for width, n in zip(widths, [*widths[1:], 0], strict=True) for _ in range(width)]
-        )
+    def _simulate_srm(self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor) -> list[torch.Tensor]:
+        """Spikes [B, N, T, neurons] bool a layer."""
+        weights = self.program(parameters[:, None])[:, 0]
+        spikes, shown = srm.run(self.network, self._flat_srm, weights, inputs, index)
         samples, steps = inputs.shape[1:3]
-        # Counting each sample of an expanded current once keeps the meter cheap beside the kernel.
-        active = (
-            (inputs[:, :, 0] != 0).sum(dim=(1, 2)) * steps if is_constant(inputs) else (inputs != 0).sum(dim=(1, 2, 3))
-        )
-        shown = active[index].double() * times * widths[0]
-        always_on = times * samples * steps * sum(widths[1:])
-        self.meter.spikes += totals.sum(dim=1)
-        self.meter.synaptic_operations += totals @ fan_out.double() + always_on + (shown if self.binary_inputs else 0)
-        self.meter.input_operations += 0 if self.binary_inputs else shown
+        if self.count_activity:
+            # NumPy counts truths many times as fast as torch.
+            totals = [torch.tensor([np.count_nonzero(own) for own in layer.numpy()]) for layer in spikes]
+            self.record(totals, shown[index], samples * steps)
+        self.meter.presentations += samples
+        return spikes
+
+    def record(
+        self, spikes: Sequence[torch.Tensor], shown: torch.Tensor, steps: int, sent: Sequence[torch.Tensor] = ()
+    ) -> None:
+        """Add to the meter.
+
+        Args:
+            spikes: [B] of each layer.
+            shown: [B] inputs other than 0.
+            steps: of all samples.
+            sent: [B] spikes that leave each layer, where they are not all of them: a square of a pool sends one.
+        """
+        fan_outs = self.network.fan_outs
+        weighed = shown.double() * fan_outs[0]
+        self.meter.synaptic_operations += weighed if self.binary_inputs else 0
+        self.meter.input_operations += 0 if self.binary_inputs else weighed
+        self.meter.synaptic_operations += steps * self.network.always_on
+        for count, leaving, fan_out in zip(spikes, sent or spikes, [*fan_outs[1:], 0], strict=True):
+            self.meter.spikes += count
+            self.meter.synaptic_operations += leaving * fan_out
+
+
+def active(inputs: torch.Tensor) -> torch.Tensor:
+    """How many of inputs [R, N, T, I] are not 0, [R]; an expanded current is looked at once."""
+    if is_constant(inputs):
+        return (inputs[:, :, 0] != 0).sum(dim=(1, 2)) * inputs.shape[2]
+    return (inputs != 0).sum(dim=(1, 2, 3))
 
 
 class Flat:
@@ -184,20 +236,6 @@ class Flat:
         self.synapses = (synapses("gain"), synapses("stuck"), synapses("stuck_value"), device.levels.numpy())
 
 
-def tile(inputs: torch.Tensor) -> np.ndarray:
-    """Inputs [R, N, T, I] as the kernels take them, [R, K, T or 1, I, W], padded with silent samples.
-
-    The forward and the backward pass of a step ask for the same inputs: the last ones are kept, while they live.
-    """
-    global _last
-    if _last is None or _last[0]() is not inputs or _last[1] != inputs._version:
-        _last = (weakref.ref(inputs), inputs._version, _tile(inputs))
-    return _last[2]
-
-
-_last: tuple[weakref.ref[torch.Tensor], int, np.ndarray] | None = None
-
-
 def _tile(inputs: torch.Tensor) -> np.ndarray:
     if is_constant(inputs):
         inputs = inputs[:, :, :1]
@@ -209,6 +247,10 @@ def _tile(inputs: torch.Tensor) -> np.ndarray:
         tiles[:, :samples] = inputs.numpy()
     tiles = tiles.reshape(splits * count, width, steps * lines).transpose(0, 2, 1)
     return np.ascontiguousarray(tiles).reshape(splits, count, steps, lines, width)
+
+
+#: Inputs [R, N, T, I] as the kernels of LIF networks take them, [R, K, T or 1, I, W], padded with silent samples.
+tile = Kept(_tile)
 
 
 def tile_labels(labels: torch.Tensor) -> np.ndarray:
@@ -225,58 +267,3 @@ def _tiling(samples: int) -> tuple[int, int]:
     count = max(1, -(-samples // kernels.WIDEST))
     lanes = kernels.LANES
     return count, max(lanes, -(-samples // (count * lanes)) * lanes)
-
-
-class SimulatedSession:
-    """One presentation, step by step; every fault acts here, those drawn anew at each use included."""
-
-    def __init__(self, chip: SimulatedChip, parameters: torch.Tensor, samples: int) -> None:
-        self._chip = chip
-        self._events = chip._generators("events")
-        widths = [o for o, _ in chip.network.shapes]
-        zeros = [torch.zeros(chip.devices, samples, width) for width in widths]
-        self._states = [LIFState(z, z) for z in zeros]
-        self._late = [torch.zeros_like(z) for z in zeros]
-        chip.meter.presentations += samples
-        self.program(parameters)
-
-    def program(self, parameters: torch.Tensor) -> None:
-        """New weights [B, P] from the next step on."""
-        effective = self._chip.program(parameters[:, None])[:, 0]
-        self._weights = self._chip.network.unpack(effective)
-
-    def advance(self, inputs: torch.Tensor, clamp: torch.Tensor | None = None) -> Observation:
-        """One time step of all layers, in order and without delay between them; see ``protocol.Session``."""
-        signal, potentials = inputs, []
-        last = len(self._weights) - 1
-        for index, (weights, layer) in enumerate(zip(self._weights, self._chip.device.layers, strict=True)):
-            if index > 0:
-                arriving = self._transmit(self._states[index - 1].spikes, index - 1)
-                signal = torch.cat([arriving, torch.ones_like(arriving[..., :1])], dim=-1)
-            # A matrix product sums in another order beside other devices; rounding from double precision hides it.
-            weighed = (signal.double() @ weights.double().mT).float()
-            current = compress(weighed, layer.compression[:, None, None]) + layer.offset[:, None]
-            constants = LIFParameters(layer.decay[:, None], layer.threshold[:, None])
-            potential, spikes = lif_step(current, self._states[index], constants)
-            spikes = torch.where(layer.silent[:, None], 0.0, torch.where(layer.saturated[:, None], 1.0, spikes))
-            if clamp is not None and index == last:
-                spikes = clamp
-            self._states[index] = LIFState(potential, spikes)
-            potentials.append(potential)
-        spiked = tuple(state.spikes for state in self._states)
-        if self._chip.count_activity:
-            totals = torch.cat([s.sum(dim=1, dtype=torch.float64) for s in spiked], dim=1)
-            self._chip.record(totals, inputs[:, :, None], torch.arange(len(inputs)), 1)
-        return Observation(spiked, tuple(potentials))
-
-    def _transmit(self, spikes: torch.Tensor, layer: int) -> torch.Tensor:
-        """What arrives of a hidden layer's spikes: some are lost, some come one step late."""
-        device = self._chip.device
-        if not bool(device.drop.any() or device.jitter.any()):
-            return spikes
-        draws = torch.stack([torch.rand((2, *spikes.shape[1:]), generator=g) for g in self._events])
-        sent = spikes * (draws[:, 0] >= device.drop[:, None, None])
-        late = sent * (draws[:, 1] < device.jitter[:, None, None])
-        arriving = ((sent - late) + self._late[layer]).clamp(max=1.0)
-        self._late[layer] = late
-        return arriving

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from spikebench.chip import kernels
 from spikebench.chip.faults import FaultSpec, compress
 from spikebench.chip.simulated import SimulatedChip
+from spikebench.data import Batch, Split
+from spikebench.metropolis import Chains, Target, log_likelihood, run_block
 from spikebench.networks import Network
 from spikebench.neurons import LIFParameters
 
@@ -63,6 +66,33 @@ def test_an_offset_drives_a_neuron_without_input() -> None:
     spikes, chip = counts(HIDDEN, FaultSpec(1.0, offset=0.3), weight=0.0)
     closest = (chip.device.layers[0].offset[0] - 0.3).abs().argmin()
     assert spikes[closest].item() == STEPS // 4
+
+
+def test_an_inverted_sign_is_that_of_the_opposite_weight() -> None:
+    for weight in (0.3, -0.3):
+        spikes, chip = counts(NEURONS, FaultSpec(1.0, flip=0.5), weight)
+        inverted = chip.device.layers[0].gain[0, :, 0] < 0
+        for there, acting in ((inverted, -weight), (~inverted, weight)):
+            assert torch.equal(spikes[there], counts(NEURONS, FaultSpec(), acting)[0][there])
+        assert inverted.any() and not inverted.all()
+
+
+def test_at_probability_one_half_a_sign_says_nothing() -> None:
+    gain = SimulatedChip(Network(99, (), 400), [FaultSpec(1.0, flip=0.5)], [0]).device.layers[0].gain
+    assert stats.binomtest(int((gain < 0).sum()), gain.numel(), 0.5).pvalue > 1e-3
+
+
+def test_a_compiled_metropolis_block_measures_inverted_weights_as_the_chip_does() -> None:
+    network, spec = Network(3, (4,), 2), FaultSpec(1.0, flip=0.5, gain_mismatch=0.3)
+    chip = SimulatedChip(network, [spec], [0])
+    generator = torch.Generator().manual_seed(0)
+    split = Split(torch.rand((40, 6, 3), generator=generator), torch.randint(0, 2, (40,), generator=generator))
+    batch, weights = Batch.stack([split], [0]), torch.randn((1, 2, network.parameters), generator=generator)
+    step, keys = torch.full((1, 2), 0.5, dtype=torch.float64), torch.tensor([[1, 2]])
+    chains = Chains(weights, log_likelihood(chip, weights, batch), step, torch.zeros_like(keys))
+    after = run_block(chip, batch, chains, keys, 0, 60, Target(1.0, 1.0, 0.5))
+    assert (after.accepted > 5).all()
+    torch.testing.assert_close(after.log_likelihood, log_likelihood(chip, after.weights, batch))
 
 
 def test_drift_lets_a_weight_fade() -> None:

@@ -117,6 +117,14 @@ def test_stuck_synapses_are_at_zero_or_at_full_scale() -> None:
         assert stats.chisquare(seen, [len(values) / 2, len(values) / 4, len(values) / 4]).pvalue > 1e-3
 
 
+def test_signs_are_inverted_with_their_probability_but_not_those_of_stuck_synapses() -> None:
+    for layer in draw(DENSE, severity=0.5, flip=0.6):
+        assert stats.binomtest(int((layer.gain == -1).sum()), layer.gain.numel(), 0.3).pvalue > 1e-3
+        assert layer.gain.abs().eq(1).all()
+    for layer in draw(DENSE, flip=1.0, stuck_at=0.5):
+        assert torch.equal(layer.gain > 0, layer.stuck)
+
+
 def test_drift_exponents_are_normal_and_never_negative() -> None:
     # (t / t0)^-nu over four decades; nu ~ N(s, (0.3 s)^2), cut at 0 (3.3 standard deviations away)
     for layer in draw(DENSE, severity=0.5, drift=0.1):
@@ -153,6 +161,11 @@ def test_a_higher_severity_is_the_same_chip_with_larger_deviations(severity: flo
 
 def test_defects_of_a_lower_severity_are_among_those_of_a_higher_one() -> None:
     strengths = {"stuck_at": 0.5, "dead": 0.4, "saturated": 0.4}
+    flips = [draw(DENSE, 4, severity, flip=0.5) for severity in (0.25, 0.5, 1.0)]
+    for weak, strong in itertools.pairwise(flips):
+        for a, b in zip(weak, strong, strict=True):
+            assert ((a.gain < 0) <= (b.gain < 0)).all()
+            assert 0 < (a.gain < 0).sum() < (b.gain < 0).sum()
     levels = [draw(DENSE, 4, severity, **strengths) for severity in (0.25, 0.5, 1.0)]
     for weak, strong in itertools.pairwise(levels):
         for a, b in zip(weak, strong, strict=True):
@@ -223,7 +236,9 @@ def test_an_effect_is_drawn_independently_of_the_others() -> None:
         for name, effect in drawn_by.items():
             assert torch.equal(getattr(everything, name), getattr(alone[effect][layer], name)), name
         product = alone["gain_mismatch"][layer].gain * alone["drift"][layer].gain
-        torch.testing.assert_close(everything.gain, product)
+        torch.testing.assert_close(everything.gain.abs(), product)
+        inverted = alone["flip"][layer].gain < 0
+        assert torch.equal(everything.gain < 0, inverted & ~everything.stuck)
 
 
 def test_layers_and_effects_are_uncorrelated() -> None:
@@ -281,7 +296,9 @@ def test_a_strength_that_is_no_strength_is_refused(field: str, value: float) -> 
         FaultSpec(**{field: value})
 
 
-@pytest.mark.parametrize("field", ["severity", "quantisation", "stuck_at", "dead", "saturated", "drop", "jitter"])
+@pytest.mark.parametrize(
+    "field", ["severity", "quantisation", "stuck_at", "flip", "dead", "saturated", "drop", "jitter"]
+)
 def test_a_probability_above_one_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match=rf"FaultSpec\.{field}: found 1.5, expected a number of at most 1"):
         FaultSpec(**{field: 1.5})

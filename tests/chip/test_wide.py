@@ -158,8 +158,8 @@ class TestKeptTiles:
     """The backward pass takes the tiles that the forward pass made; nothing else may be taken for them."""
 
     @pytest.fixture(autouse=True)
-    def nothing_kept(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(simulated, "_last", None)
+    def nothing_kept(self) -> None:
+        simulated.tile.forget()
 
     @pytest.mark.parametrize("constant", [True, False], ids=["constant", "varying"])
     @pytest.mark.parametrize("samples", [16, 17, 512, 700])
