@@ -13,14 +13,17 @@ import numpy as np
 import torch
 
 from spikebench import encoding, population
-from spikebench.data import DataSettings, Provenance, SpikeData, Split, hash_split
+from spikebench.data import DataSettings, Probe, Provenance, SpikeData, Split, hash_split
 from spikebench.errors import Unavailable
+from spikebench.seeds import seed
 
 CITATION = "Jang, Skatchkovsky, Simeone: BiSNN. DSLW (2021), arXiv 2012.08300."
 LICENCE = "none needed: drawn from a formula"
 KINDS = ("synthetic",)
 LOAD = 80.0
 INTERVALS = ((-1.0, 0.0), (1.5, 2.5), (4.0, 5.0))
+#: The places x whose predictions are kept: as dense as the training points, in the gaps too.
+PROBE = -1 + 0.05 * np.arange(120)
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,18 @@ def load(settings: Settings) -> SpikeData:
     generator = np.random.Generator(np.random.PCG64(settings.split_seed))
     noisy = function(x) + settings.noise * generator.standard_normal(len(x))
     low, high = function(grid).min(), function(grid).max()
-    targets = torch.from_numpy(((np.concatenate([noisy, function(grid)]) - low) / (high - low)).astype(np.float32))
-    scaled = torch.from_numpy(((np.concatenate([x, grid]) + 1) / (grid[-1] + 1)).astype(np.float32).clip(0, 1))
-    probabilities = population.rates(scaled, settings.neurons, width=4.0)
-    spikes = encoding.rate(probabilities, settings.steps, torch.Generator().manual_seed(settings.split_seed))
-    lines = encoding.with_constant_line(spikes)
+
+    def scaled(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(((values - low) / (high - low)).astype(np.float32))
+
+    def told(x: np.ndarray, spikes: int) -> torch.Tensor:
+        place = torch.from_numpy(((x + 1) / (grid[-1] + 1)).astype(np.float32).clip(0, 1))
+        probabilities = population.rates(place, settings.neurons, width=4.0)
+        drawn = encoding.rate(probabilities, settings.steps, torch.Generator().manual_seed(spikes))
+        return encoding.with_constant_line(drawn)
+
+    targets = scaled(np.concatenate([noisy, function(grid)]))
+    lines = told(np.concatenate([x, grid]), settings.split_seed)
 
     learner = generator.permutation(len(x))[:size]
     cut = size - max(2, round(0.2 * size))
@@ -66,6 +76,13 @@ def load(settings: Settings) -> SpikeData:
         chosen = torch.from_numpy(parts[name])
         return Split(lines[chosen], targets[chosen, None])
 
+    probe = Probe(
+        # Spikes of its own, which leave those of the examples as they are.
+        inputs=told(PROBE, seed(purpose="probe", split_seed=settings.split_seed)),
+        axes=((PROBE[0], PROBE[-1], len(PROBE)),),
+        seen=torch.stack([torch.from_numpy(x[learner]).float(), targets[torch.from_numpy(learner)]], dim=1),
+        targets=scaled(function(PROBE)),
+    )
     return SpikeData(
         task="regression",
         classes=(),
@@ -83,6 +100,7 @@ def load(settings: Settings) -> SpikeData:
         ),
         # The noise is drawn by the seed, so it is part of the split.
         split_sha256=hash_split(**parts, seed=np.array([settings.split_seed])),
+        probe=probe,
     )
 
 

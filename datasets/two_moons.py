@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from spikebench import encoding, population
-from spikebench.data import DataSettings, Provenance, SpikeData, Split, hash_split, stratified_order
+from spikebench.data import DataSettings, Probe, Provenance, SpikeData, Split, hash_split, stratified_order
 from spikebench.errors import Unavailable
+from spikebench.seeds import seed
 
 CITATION = "Jang, Skatchkovsky, Simeone: BiSNN. DSLW (2021), arXiv 2012.08300."
 LICENCE = "none needed: drawn from a formula"
@@ -31,11 +32,13 @@ class Settings(DataSettings):
         noise: standard deviation of both coordinates.
         neurons: of each coordinate.
         steps: time steps T.
+        map: points along each side of the square whose predictions are mapped.
     """
 
     noise: float = 0.1
     neurons: int = 10
     steps: int = 100
+    map: int = 40
 
 
 def load(settings: Settings) -> SpikeData:
@@ -51,9 +54,7 @@ def load(settings: Settings) -> SpikeData:
     points, labels = zip(*(_moons(n, settings.noise, generator) for n in (POINTS, TEST)), strict=True)
     low, high = points[0].min(axis=0), points[0].max(axis=0)
     scaled = torch.from_numpy(np.clip((np.concatenate(points) - low) / (high - low), 0, 1).astype(np.float32))
-    probabilities = population.rates(scaled, settings.neurons, width=1.0).flatten(1)
-    spikes = encoding.rate(probabilities, settings.steps, torch.Generator().manual_seed(settings.split_seed))
-    lines, targets = encoding.with_constant_line(spikes), torch.from_numpy(np.concatenate(labels))
+    lines, targets = _told(scaled, settings, settings.split_seed), torch.from_numpy(np.concatenate(labels))
 
     learner = stratified_order(labels[0], settings.split_seed)[:size]
     cut = size - max(2, round(0.2 * size))
@@ -62,6 +63,12 @@ def load(settings: Settings) -> SpikeData:
     def part(name: str) -> Split:
         chosen = torch.from_numpy(parts[name])
         return Split(lines[chosen], targets[chosen])
+
+    side = torch.linspace(0, 1, settings.map)
+    square = torch.cartesian_prod(side, side)
+    # Spikes of its own, which leave those of the examples as they are.
+    told = _told(square, settings, seed(purpose="probe", split_seed=settings.split_seed))
+    axis = (0.0, 1.0, settings.map)
 
     return SpikeData(
         task="classification",
@@ -80,7 +87,15 @@ def load(settings: Settings) -> SpikeData:
         ),
         # The points themselves are drawn by the seed, so it is part of the split.
         split_sha256=hash_split(**parts, seed=np.array([settings.split_seed])),
+        probe=Probe(told, (axis, axis), scaled[torch.from_numpy(learner)]),
     )
+
+
+def _told(points: torch.Tensor, settings: Settings, spikes: int) -> torch.Tensor:
+    """What the neurons say of points [N, 2], [N, T, 2 x neurons + 1]; ``spikes`` is the seed of their spikes."""
+    probabilities = population.rates(points, settings.neurons, width=1.0).flatten(1)
+    drawn = encoding.rate(probabilities, settings.steps, torch.Generator().manual_seed(spikes))
+    return encoding.with_constant_line(drawn)
 
 
 def _moons(points: int, noise: float, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import referencing
 import yaml
 
 from spikebench import figures, plugins
@@ -49,13 +50,24 @@ def _describe(error: jsonschema.ValidationError, file: str) -> str:
             return f"{file}: {key}: found {found}, allowed: {error.validator} {json.dumps(rule)}"
 
 
+def _schema(name: str) -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads((SCHEMAS / name).read_text())
+    return schema
+
+
+#: One schema may refer to another by its file's name.
+_SCHEMAS: referencing.Registry[Any] = referencing.Registry(
+    retrieve=lambda name: referencing.Resource.from_contents(_schema(name))  # type: ignore[call-arg]
+)
+
+
 def validate(document: Any, schema: str, file: str) -> None:
     """Check a document against ``workflow/schemas/<schema>.schema.json``.
 
     Raises:
         UserError: one sentence with the file, the key, what was found and what is allowed.
     """
-    checker = jsonschema.Draft202012Validator(json.loads((SCHEMAS / f"{schema}.schema.json").read_text()))
+    checker = jsonschema.Draft202012Validator(_schema(f"{schema}.schema.json"), registry=_SCHEMAS)
     error = jsonschema.exceptions.best_match(checker.iter_errors(document))
     if error is not None:
         raise UserError(_describe(error, file))
@@ -109,9 +121,27 @@ class Config:
         named = self.main["data"]["mirror"] or os.environ.get("SPIKEBENCH_MIRROR", "")
         return self.root / Path(named).expanduser() if named else None
 
+    def axes(self, experiment: Mapping[str, Any], sweep: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """A sweep's axes: the experiment's under its own, thinned by ``keep``, under what the preset says of it."""
+        axes = {**experiment["axes"], **sweep.get("axes", {})}
+        for name, kept in self.preset.get("keep", {}).items():
+            # A preset thins an axis to the values it names; an axis without any of them keeps its last value.
+            axes[name] = [value for value in axes[name] if value in kept] or axes[name][-1:]
+        return {**axes, **_change(self.preset, experiment, sweep).get("axes", {})}
+
+    def sweep_settings(self, experiment: Mapping[str, Any], sweep: Mapping[str, Any]) -> dict[str, Any]:
+        """What all arms of a sweep are given: the preset's values over the sweep's own."""
+        return {**sweep.get("settings", {}), **_change(self.preset, experiment, sweep).get("settings", {})}
+
     def method_settings(self, method: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """What is handed to a method's ``Settings``: the preset's values under the sweep's own."""
         return {**self.preset.get("settings", {}).get(method, {}), **overrides}
+
+
+def _change(preset: Mapping[str, Any], experiment: Mapping[str, Any], sweep: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a preset says of one sweep."""
+    change: Mapping[str, Any] = preset.get("sweeps", {}).get(experiment["name"], {}).get(sweep["name"], {})
+    return change
 
 
 def read_main(root: Path) -> dict[str, Any]:
@@ -160,7 +190,13 @@ def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     for dataset, settings in preset.get("data", {}).items():
         _check_settings("datasets", dataset, settings, f"config/presets/{preset['name']}.yaml: data.{dataset}", root)
     validate(read_yaml(folder / "claims.yaml", root), "claims", "config/claims.yaml")
-    experiments = tuple(_experiment(root, name, main["faults"]) for name in main["experiments"])
+    for name in preset.get("sweeps", {}):
+        known = sorted(path.stem for path in (folder / "experiments").glob("*.yaml"))
+        if name not in known:
+            raise UserError(
+                f"config/presets/{preset['name']}.yaml: sweeps: found {name!r}, allowed: {', '.join(known)}"
+            )
+    experiments = tuple(_experiment(root, name, main["faults"], preset) for name in main["experiments"])
     config = Config(root, main, preset, experiments)
     if config.mirror is not None and not config.mirror.is_dir():
         place = "data.mirror of config/config.yaml" if main["data"]["mirror"] else "SPIKEBENCH_MIRROR"
@@ -168,7 +204,7 @@ def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     return config
 
 
-def _experiment(root: Path, name: str, faults: Mapping[str, Any]) -> Mapping[str, Any]:
+def _experiment(root: Path, name: str, faults: Mapping[str, Any], preset: Mapping[str, Any]) -> Mapping[str, Any]:
     file = f"config/experiments/{name}.yaml"
     experiment: dict[str, Any] = read_yaml(root / file, root)
     validate(experiment, "experiment", file)
@@ -177,23 +213,45 @@ def _experiment(root: Path, name: str, faults: Mapping[str, Any]) -> Mapping[str
     for figure in experiment["figures"]:
         if figure not in figures.NAMES:
             raise UserError(f"{file}: figures: found {figure!r}, allowed: {', '.join(figures.NAMES)}")
+    over = f"config/presets/{preset['name']}.yaml: sweeps.{name}"
+    known = [sweep["name"] for sweep in experiment["sweeps"]]
+    for changed in preset.get("sweeps", {}).get(name, {}):
+        if changed not in known:
+            raise UserError(f"{over}: found {changed!r}, allowed: {', '.join(known)}")
     for sweep in experiment["sweeps"]:
-        place = f"{file}: sweeps.{sweep['name']}"
+        arms, place = sweep.get("arms", experiment["arms"]), f"{file}: sweeps.{sweep['name']}"
         axes = {**experiment["axes"], **sweep.get("axes", {})}
         for key in ("dataset", "fault", "severity", "training_size"):
             if not axes.get(key):
                 raise UserError(f"{place}: axes.{key} is missing; give it here or under the experiment's axes")
-        for dataset in axes["dataset"]:
-            _check_name("datasets", dataset, f"{place}: axes.dataset", root)
-            for settings in axes.get("data_settings", [{}]):
-                _check_settings("datasets", dataset, settings, f"{place}: axes.data_settings", root)
-        for fault in axes["fault"]:
-            if fault not in faults:
-                raise UserError(f"{place}: axes.fault: found {fault!r}, allowed: {', '.join(faults)}")
-        for arm in sweep.get("arms", experiment["arms"]):
-            _check_name("methods", arm["method"], f"{place}: arms", root)
-            _check_settings("methods", arm["method"], arm.get("settings", {}), f"{place}: arms.settings", root)
+        for arm in arms:
+            _check_arm(arm, f"{place}: arms", root)
+        change = _change(preset, experiment, sweep)
+        for given, where in ((sweep, place), (change, f"{over}.{sweep['name']}")):
+            _check_axes({**axes, **given.get("axes", {})}, where, faults, root)
+            for arm in arms:
+                _check_settings("methods", arm["method"], given.get("settings", {}), f"{where}: settings", root)
     return experiment
+
+
+def _check_arm(arm: Mapping[str, Any], place: str, root: Path) -> None:
+    method, variant = arm["method"], arm.get("variant", "")
+    _check_name("methods", method, place, root)
+    _check_settings("methods", method, arm.get("settings", {}), f"{place}.settings", root)
+    variants = plugins.constant("methods", method, "VARIANTS", {}, root)
+    if variant not in (variants or [""]):
+        allowed = ", ".join(variants) or "none, the method has no VARIANTS"
+        raise UserError(f"{place}.variant: found {variant!r}, allowed: {allowed} (methods/{method}.py)")
+
+
+def _check_axes(axes: Mapping[str, Any], place: str, faults: Mapping[str, Any], root: Path) -> None:
+    for dataset in axes["dataset"]:
+        _check_name("datasets", dataset, f"{place}: axes.dataset", root)
+        for settings in axes.get("data_settings", [{}]):
+            _check_settings("datasets", dataset, settings, f"{place}: axes.data_settings", root)
+    for fault in axes["fault"]:
+        if fault not in faults:
+            raise UserError(f"{place}: axes.fault: found {fault!r}, allowed: {', '.join(faults)}")
 
 
 def _check_name(kind: str, name: str, place: str, root: Path) -> None:

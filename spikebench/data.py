@@ -194,6 +194,23 @@ def stack(splits: list[Split], index: list[int]) -> Batch | StoredBatch:
     return StoredBatch(Stored(first.pool, torch.stack(rows)), targets, torch.tensor(index))
 
 
+class Probe(NamedTuple):
+    """Points of a regular grid, at which a trained method's answer is kept: a map, not a test.
+
+    Attributes:
+        inputs: [G, T, I] float32.
+        axes: of each coordinate (low, high, number of points), both ends included; G is the product of the numbers, the
+            last axis changes fastest.
+        seen: [n, d] the learner's own points, in the axes' units; of a regression with the value as last column.
+        targets: [G] true values at the grid, where they are known.
+    """
+
+    inputs: torch.Tensor
+    axes: tuple[tuple[float, float, int], ...]
+    seen: torch.Tensor
+    targets: torch.Tensor | None = None
+
+
 @dataclass(frozen=True)
 class SpikeData:
     """A data set, split. The test targets are read by the evaluation step alone.
@@ -209,6 +226,7 @@ class SpikeData:
         split_sha256: of the three parts' examples.
         layout: (channels, height, width) of the input lines where they are a picture, the constant line not counted;
             empty where they are not.
+        probe: where there is one, after the test it is predicted too; of data sets of two classes or of one value.
     """
 
     task: Task
@@ -220,6 +238,7 @@ class SpikeData:
     provenance: Provenance
     split_sha256: str
     layout: tuple[int, ...] = ()
+    probe: Probe | None = None
 
     @property
     def labelled(self) -> Split:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 
 from spikebench import metrics
 from spikebench.chip.simulated import SimulatedChip
-from spikebench.data import SpikeData
+from spikebench.data import Probe, SpikeData
 from spikebench.seeds import seed
 from spikebench.sweep import Cell
 
@@ -29,26 +29,61 @@ def _majority(data: SpikeData) -> int:
     return int(np.bincount(data.labelled.targets.numpy()).argmax())
 
 
-def measure(probabilities: torch.Tensor, data: SpikeData, cell: Cell) -> Row:
-    """Metrics of probabilities [S, N, C] against the test targets."""
-    p, labels, majority = probabilities.double().numpy(), data.test.targets.numpy(), _majority(data)
+def measure(values: torch.Tensor, data: SpikeData, cell: Cell) -> Row:
+    """Metrics of probabilities [S, N, C] or outputs [S, N, 1] against the test targets."""
+    size = {"test_size": float(len(data.test.targets))}
+    if data.task == "regression":
+        return size | {"rmse": _rmse(values, data)}
+    p, labels, majority = values.double().numpy(), data.test.targets.numpy(), _majority(data)
     row: Row = metrics.classification_metrics(p, labels, majority, seed(purpose="null-band", cell=cell.id))
     mean = p.mean(axis=0)
     diagram = metrics.reliability(mean.max(axis=1), metrics.decide(mean, majority) == labels)
-    return row | {
-        "test_size": float(len(labels)),
-        "reliability": json.dumps({name: _plain(values) for name, values in diagram._asdict().items()}),
-    }
+    return (
+        row | size | {"reliability": json.dumps({name: _plain(values) for name, values in diagram._asdict().items()})}
+    )
 
 
-def scores(probabilities: torch.Tensor, data: SpikeData) -> dict[str, float]:
-    """Accuracy and proper scores of another estimator."""
-    p, labels = probabilities.double().numpy(), data.test.targets.numpy()
+def scores(values: torch.Tensor, data: SpikeData) -> dict[str, float]:
+    """Accuracy, proper scores and calibration of another estimator; where values are learnt, its error."""
+    if data.task == "regression":
+        return {"rmse": _rmse(values, data)}
+    p, labels, majority = values.double().numpy(), data.test.targets.numpy(), _majority(data)
+    confidence, correct = metrics.decided(p, labels, majority)
     return {
-        "accuracy": metrics.accuracy(p, labels, _majority(data)),
+        "accuracy": metrics.accuracy(p, labels, majority),
         "nll": metrics.negative_log_likelihood(p, labels),
         "brier": metrics.brier(p, labels),
+        "ece_width_15": metrics.expected_calibration_error(confidence, correct, 15),
+        "ece_width_20": metrics.expected_calibration_error(confidence, correct, 20),
     }
+
+
+def _rmse(outputs: torch.Tensor, data: SpikeData) -> float:
+    """Root mean squared error of the samples' mean, of outputs [S, N, 1]."""
+    return float((outputs.double().mean(dim=0) - data.test.targets).square().mean().sqrt())
+
+
+def outputs(values: torch.Tensor, probe: Probe) -> str:
+    """The answer at a probe as JSON: mean and standard deviation over the samples, of the output or of P(class 1).
+
+    Args:
+        values: outputs [S, G, 1] or probabilities [S, G, 2].
+        probe: where they were asked for.
+    """
+    said = values[..., -1].double()
+    document = {
+        "axes": probe.axes,
+        "mean": _rounded(said.mean(dim=0)),
+        "sd": _rounded(said.std(dim=0, correction=0)),
+        "seen": _rounded(probe.seen),
+    }
+    if probe.targets is not None:
+        document["targets"] = _rounded(probe.targets)
+    return json.dumps(document)
+
+
+def _rounded(values: torch.Tensor) -> Any:
+    return np.round(values.double().numpy(), 3).tolist()
 
 
 def cost(chip: SimulatedChip, b: int, decisions: int) -> Row:
@@ -62,10 +97,10 @@ def cost(chip: SimulatedChip, b: int, decisions: int) -> Row:
     }
 
 
-def finite(state: Any, cells: int) -> list[bool]:
-    """For each cell, whether all numbers of the state are finite."""
+def finite(tensors: Iterable[torch.Tensor], cells: int) -> list[bool]:
+    """For each cell, whether all numbers of its state and its predictions, each [B, ...], are finite."""
     all_finite = torch.ones(cells, dtype=torch.bool)
-    for tensor in state:
+    for tensor in tensors:
         if tensor.is_floating_point() and tensor.dim() > 0:
             all_finite &= tensor.reshape(cells, -1).isfinite().all(dim=1)
     return [bool(f) for f in all_finite]

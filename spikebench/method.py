@@ -9,6 +9,12 @@ A method is a module with
     Settings                       a frozen dataclass of hyper-parameters with defaults
     init, step, predict            pure functions of the types below; ``score`` where a likelihood of targets is needed
 
+and, where it needs them,
+
+    TASKS: tuple[str, ...]         what it learns: classification (alone, where it says nothing), regression
+    VARIANTS: dict[str, str]       its variants, each with the name of the training that it is a reading of
+    network                        a function of DataInfo, the sweep's layers and training; else dense LIF layers
+
 Everything random comes from the ``Streams`` that are passed in. States are NamedTuples of tensors, nothing else.
 """
 
@@ -39,6 +45,8 @@ class Task:
         settings: the method's own ``Settings``.
         mode: off-chip, in-the-loop or oracle.
         choice: hyper-parameters of the search space, one value a cell, [B] each.
+        variant: in ``predict`` and ``estimates`` the variant that is asked for; while training, the training that it
+            is a reading of (``VARIANTS``). Methods without ``VARIANTS`` find the arm's free label, mostly empty.
     """
 
     network: Network
@@ -46,6 +54,7 @@ class Task:
     settings: Any
     mode: str
     choice: Mapping[str, torch.Tensor]
+    variant: str = ""
 
 
 class Info(NamedTuple):
@@ -70,7 +79,12 @@ class Prediction:
 
 
 class MethodSettings(Protocol):
-    """What the harness reads of every method's ``Settings``."""
+    """What the harness reads of every method's ``Settings``.
+
+    In place of ``rounds`` and ``gradient_steps`` there may be ``epochs``, the passes over the examples, and a method
+    ``updates(steps)``, the optimiser steps of one round of T = ``steps``. ``tune_once = True`` has hyper-parameters
+    chosen once a shard, for a repetition of its own on the ideal model, rather than once a cell.
+    """
 
     #: Hyper-parameters that are chosen on validation data, with their candidates; empty where there are none.
     SEARCH: SearchSpace

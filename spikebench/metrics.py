@@ -133,6 +133,7 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, majority
         "ece_width_15": expected_calibration_error(confidence, correct, 15),
         "ece_width_20": expected_calibration_error(confidence, correct, 20),
         "ece_mass_15": expected_calibration_error(confidence, correct, 15, "mass"),
+        "ece_debiased": debiased_calibration_error(confidence, correct),
         "ece_null_low": null_low,
         "ece_null_high": null_high,
     }

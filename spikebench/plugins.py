@@ -111,3 +111,9 @@ def constant(kind: str, name: str, constant: str, default: Any = None, root: Pat
             if any(isinstance(t, ast.Name) and t.id == constant for t in targets):
                 return ast.literal_eval(node.value)
     return default
+
+
+def training_of(method: str, variant: str, root: Path | None = None) -> str:
+    """The training that a variant is a reading of, by the method's ``VARIANTS``; without them the variant itself."""
+    variants: dict[str, str] = constant("methods", method, "VARIANTS", {}, root)
+    return variants.get(variant, variant)

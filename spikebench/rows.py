@@ -22,8 +22,9 @@ OUTCOME = ("status", "error")
 METRICS = (
     "accuracy", "nll", "brier", "ece_width_15", "ece_width_20", "ece_mass_15", "ece_null_low", "ece_null_high",
     "spikes", "synaptic_operations", "energy_pj", "chip_presentations", "gradient_steps", "test_size",
+    "ece_debiased", "rmse", "memory_bits",
 )  # fmt: skip
-DETAILS = ("choice", "diagnostics", "estimates", "reliability", "traces")
+DETAILS = ("choice", "diagnostics", "estimates", "reliability", "traces", "outputs")
 PROVENANCE = ("data_sha256", "split_sha256", "digest")
 #: Equal, bit for bit, whenever a cell is trained again on the same machine.
 RESULT = (*AXES, *OUTCOME, *METRICS, *DETAILS, *PROVENANCE)
@@ -32,7 +33,7 @@ MEASUREMENTS = ("started", "seconds", "shared", "peak_memory_mb", "host", "versi
 
 _NUMBERS = {"severity", *METRICS, "started", "seconds", "peak_memory_mb"}
 _INTEGERS = {"training_size", "repetition"}
-_DEFAULTS = {"choice": "{}", "diagnostics": "{}", "estimates": "{}", "reliability": "{}", "traces": "[]"}
+_DEFAULTS = {**dict.fromkeys(DETAILS, "{}"), "traces": "[]"}
 
 
 def _type(column: str) -> pa.DataType:
@@ -51,7 +52,7 @@ def complete(planned: Planned, outcome: Mapping[str, Any], surroundings: Mapping
     cell = planned.cell
     row: dict[str, Any] = dict.fromkeys((*METRICS, "started", "seconds", "peak_memory_mb"), math.nan)
     row |= {**_DEFAULTS, "data_sha256": "", "split_sha256": "", "shared": False, **surroundings}
-    row |= {"cell": cell.id, "shard": cell.shard, "sweeps": planned.sweeps, "paper": planned.paper, **asdict(cell)}
+    row |= {"cell": cell.id, "shard": planned.shard, "sweeps": planned.sweeps, "paper": planned.paper, **asdict(cell)}
     return row | dict(outcome) | {"digest": planned.digest}
 
 
@@ -68,9 +69,11 @@ def read(path: Path) -> list[dict[str, Any]]:
         table = pq.read_table(path, schema=SCHEMA)
     except (FileNotFoundError, pa.ArrowInvalid, OSError):
         return []
-    place = SCHEMA.get_field_index("started")
-    # Files from before this column lack it, which Parquet reads as null.
-    rows: list[dict[str, Any]] = table.set_column(place, "started", table["started"].fill_null(math.nan)).to_pylist()
+    # Files from before a column lack it, which Parquet reads as null.
+    for place, column in enumerate(SCHEMA.names):
+        if table[column].null_count and (column in _NUMBERS or column in _DEFAULTS):
+            table = table.set_column(place, column, table[column].fill_null(_DEFAULTS.get(column, math.nan)))
+    rows: list[dict[str, Any]] = table.to_pylist()
     return rows
 
 

@@ -217,7 +217,7 @@ def _train(planned: Sequence[Planned], config: Config, worker: _Worker, progress
         outcomes = ask(planned, limits["shard_seconds"]) if len(planned) > 1 else None
     except (_TimedOut, _Failed) as reason:
         kind = "took too long" if isinstance(reason, _TimedOut) else f"failed ({reason})"
-        progress.say(f"shard {planned[0].cell.shard} {kind}; its {len(planned)} cells run again singly")
+        progress.say(f"shard {planned[0].shard} {kind}; its {len(planned)} cells run again singly")
         outcomes = None
     for number, p in enumerate(planned):
         outcome = outcomes[number] if outcomes else alone(p)

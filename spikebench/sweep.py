@@ -6,7 +6,7 @@ import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -44,19 +44,32 @@ class Cell:
 
     @cached_property
     def shard(self) -> str:
-        """Hash of the axes that the cells of one batched program share: all but severity and repetition."""
+        """Hash of the axes that the cells of one batched program share: all but severity and repetition.
+
+        That holds within one variant: variants of one training are one program (``Planned.shard``).
+        """
         return digest({k: v for k, v in asdict(self).items() if k not in ("severity", "repetition")})
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell with what the plan knows of it beyond its axes."""
+    """A cell with what the plan knows of it beyond its axes.
+
+    Attributes:
+        cell: itself.
+        sweeps: that it belongs to, joined by semicolons.
+        paper: of its experiment.
+        digest: of all that its numbers depend on.
+        data: what it learns from.
+        shard: the shard of its training: that of its axes with the training in place of the variant.
+    """
 
     cell: Cell
     sweeps: str
     paper: str
     digest: str
     data: DataJob
+    shard: str
 
 
 @dataclass(frozen=True)
@@ -104,10 +117,7 @@ class Plan:
 
 
 def _grid(experiment: Mapping[str, Any], sweep: Mapping[str, Any], config: Config) -> Iterator[Cell]:
-    axes = {**experiment["axes"], **sweep.get("axes", {})}
-    for name, kept in config.preset.get("keep", {}).items():
-        # A preset thins an axis to the values it names; an axis without any of them keeps its last value.
-        axes[name] = [value for value in axes[name] if value in kept] or axes[name][-1:]
+    axes, settings = config.axes(experiment, sweep), config.sweep_settings(experiment, sweep)
     arms = sweep.get("arms", experiment["arms"])
     kinds = {name: preparation.kind(name, config) for name in axes["dataset"]}
     sources = {name: preparation.source(name, kind, config) for name, kind in kinds.items()}
@@ -131,7 +141,7 @@ def _grid(experiment: Mapping[str, Any], sweep: Mapping[str, Any], config: Confi
             method=arm["method"],
             mode=arm["mode"],
             variant=arm.get("variant", ""),
-            settings=canonical(arm.get("settings", {})),
+            settings=canonical({**settings, **arm.get("settings", {})}),
             fault=fault,
             severity=float(severity),
             training_size=_everything(dataset, data_settings, config) if size == "all" else size,
@@ -175,13 +185,23 @@ def make_plan(config: Config) -> Plan:
                     sweeps[cell].append(sweep["name"])
     shards: dict[tuple[str, str, str], list[Planned]] = defaultdict(list)
     known: dict[tuple[str, ...], DataJob] = {}
+    trainings: dict[tuple[str, str], str] = {}
     for cell, names in sweeps.items():
         used = (cell.dataset, cell.data_kind, cell.data_source, cell.data_settings)
         if used not in known:
             known[used] = preparation.data_job(*used, config)
-        digest_ = staleness(cell, known[used], config)
-        planned = Planned(cell, ";".join(names), papers[cell.experiment], digest_, known[used])
-        shards[cell.experiment, cell.method, cell.shard].append(planned)
+        arm = (cell.method, cell.variant)
+        if arm not in trainings:
+            trainings[arm] = plugins.training_of(*arm, config.root)
+        planned = Planned(
+            cell=cell,
+            sweeps=";".join(names),
+            paper=papers[cell.experiment],
+            digest=staleness(cell, known[used], config),
+            data=known[used],
+            shard=replace(cell, variant=trainings[arm]).shard,
+        )
+        shards[cell.experiment, cell.method, planned.shard].append(planned)
     jobs = dict(_pack(shards, config))
     return Plan(config, tuple(p for cells in shards.values() for p in cells), jobs)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from project import MH, PRESET, Project
+from project import BACKPROP, MH, PRESET, Project
 
 from spikebench import plugins
 from spikebench.cli import main
@@ -24,6 +24,17 @@ def axes(**keys: object) -> Callable[[Project], None]:
 
 def arm(**keys: object) -> Callable[[Project], None]:
     return lambda project: project.experiment(arms=[{**MH, **keys}])
+
+
+def readings(one: dict[str, str]) -> Callable[[Project], None]:
+    """An arm of a method with two variants."""
+
+    def write(project: Project) -> None:
+        project.toy()
+        project.append("methods/toy.py", 'VARIANTS = {"mode": "bayes", "mean": "bayes"}\n')
+        project.experiment(arms=[one])
+
+    return write
 
 
 def main_keys(**keys: object) -> Callable[[Project], None]:
@@ -90,7 +101,7 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "name of a preset": (preset(name="small"), [PRESET_FILE, "name", "'small'", PRESET]),
     "method of a preset": (
         preset(settings={"mh": {}}),
-        [PRESET_FILE, "settings.mh", "'mh'", "backprop, metropolis_hastings"],
+        [PRESET_FILE, "settings.mh", "'mh'", "allowed: backprop", "metropolis_hastings"],
     ),
     "setting of a preset": (
         preset(settings={"backprop": {"step": 3}}),
@@ -131,17 +142,77 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
         [EXPERIMENT, "axes.fault is missing"],
     ),
     "width": (axes(network=[{"hidden": [0]}]), [EXPERIMENT, "axes.network.0.hidden.0", "0", "at least 1"]),
+    "layer": (
+        axes(network=[{"convolution": [[4, 3, 1]]}]),
+        [EXPERIMENT, "axes.network.0", "'convolution'", "allowed: convolutions, hidden"],
+    ),
+    "half a layer": (
+        axes(network=[{"convolutions": [[4, 3]]}]),
+        [EXPERIMENT, "axes.network.0.convolutions.0", "[4, 3]", "a list of at least 3"],
+    ),
+    "both kinds of layers": (
+        axes(network=[{"hidden": [4], "convolutions": [[4, 3, 1]]}]),
+        [EXPERIMENT, "axes.network.0", '{"hidden": [4], "convolutions": [[4, 3, 1]]}', "maxProperties 1"],
+    ),
     "data set": (axes(dataset=["iris"]), [EXPERIMENT, "dataset", "'iris'", "breast_cancer", "datasets/"]),
     "setting of a data set": (
         axes(data_settings=[{"encodings": "rate"}]),
         [EXPERIMENT, "data_settings", "'encodings'", "encoding, steps"],
     ),
     "fault": (axes(fault=["paper"]), [EXPERIMENT, "fault", "'paper'", "threshold+tau+gain", "paper-full"]),
-    "method": (arm(method="adam"), [EXPERIMENT, "arms", "'adam'", "backprop, metropolis_hastings", "methods/"]),
+    "method": (arm(method="adam"), [EXPERIMENT, "arms: found 'adam'", "allowed: backprop", "metropolis_hastings"]),
     "mode": (arm(mode="on-chip"), [EXPERIMENT, "arms.0.mode", '"on-chip"', "off-chip, in-the-loop, oracle"]),
     "setting of a method": (
         arm(settings={"iteration": 5}),
         [EXPERIMENT, "settings", "'iteration'", "iterations, samples", "methods/metropolis_hastings.py"],
+    ),
+    "variant of a method without any": (
+        arm(variant="mode"),
+        [EXPERIMENT, "arms.variant", "'mode'", "allowed: none", "no VARIANTS", "methods/metropolis_hastings.py"],
+    ),
+    "variant": (
+        readings({"method": "toy", "mode": "in-the-loop", "variant": "best"}),
+        [EXPERIMENT, "arms.variant", "'best'", "allowed: mode, mean", "methods/toy.py"],
+    ),
+    "no variant": (
+        readings({"method": "toy", "mode": "in-the-loop"}),
+        [EXPERIMENT, "arms.variant", "found ''", "allowed: mode, mean"],
+    ),
+    "setting of a sweep": (
+        lambda p: p.experiment(sweeps=[{"name": "severity", "settings": {"iteration": 5}}]),
+        [EXPERIMENT, "sweeps.severity: settings", "'iteration'", "iterations, samples", "methods/metropolis"],
+    ),
+    "settings of a sweep for one of its methods": (
+        lambda p: p.experiment(arms=[MH, BACKPROP], sweeps=[{"name": "severity", "settings": {"iterations": 80}}]),
+        [EXPERIMENT, "sweeps.severity: settings", "'iterations'", "steps, minibatch", "methods/backprop.py"],
+    ),
+    "experiment of a preset's sweeps": (
+        preset(sweeps={"chips": {}}),
+        [PRESET_FILE, "sweeps", "'chips'", "chip_in_the_loop", "faults_and_data"],
+    ),
+    "sweep of a preset": (
+        preset(sweeps={"chip_in_the_loop": {"severities": {}}}),
+        [PRESET_FILE, "sweeps.chip_in_the_loop", "'severities'", "allowed: severity"],
+    ),
+    "key of a preset's sweep": (
+        preset(sweeps={"chip_in_the_loop": {"severity": {"arms": []}}}),
+        [PRESET_FILE, "sweeps.chip_in_the_loop.severity", "'arms'", "allowed: axes, settings"],
+    ),
+    "axis of a preset's sweep": (
+        preset(sweeps={"chip_in_the_loop": {"severity": {"axes": {"faults": ["threshold"]}}}}),
+        [PRESET_FILE, "sweeps.chip_in_the_loop.severity.axes", "'faults'", "fault, network"],
+    ),
+    "value of a preset's axis": (
+        preset(sweeps={"chip_in_the_loop": {"severity": {"axes": {"severity": [2]}}}}),
+        [PRESET_FILE, "sweeps.chip_in_the_loop.severity.axes.severity.0", "2", "at most 1"],
+    ),
+    "fault of a preset's sweep": (
+        preset(sweeps={"chip_in_the_loop": {"severity": {"axes": {"fault": ["paper"]}}}}),
+        [PRESET_FILE, "sweeps.chip_in_the_loop.severity", "axes.fault", "'paper'", "paper-full"],
+    ),
+    "setting of a preset's sweep": (
+        preset(sweeps={"chip_in_the_loop": {"severity": {"settings": {"iteration": 5}}}}),
+        [PRESET_FILE, "sweeps.chip_in_the_loop.severity: settings", "'iteration'", "iterations, samples"],
     ),
     "figure": (lambda p: p.experiment(figures=["accuracy"]), [EXPERIMENT, "figures", "'accuracy'", "mh-traces"]),
     "name of an experiment": (
@@ -149,8 +220,8 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
         [EXPERIMENT, "name", "'chips'", "chip_in_the_loop"],
     ),
     "key of a claim": (
-        lambda p: p.edit("config/claims.yaml", "    margin: 0.02\n", "    margins: 0.02\n"),
-        ["config/claims.yaml", "claims.0", "'margin"],
+        lambda p: p.edit("config/claims.yaml", "  - id: M1\n", "  - id: M1\n    margins: 0.02\n"),
+        ["config/claims.yaml", "claims.0", "'margins'"],
     ),
     "broken config.yaml": (text(CONFIG, "preset: tiny\nlimits: {a: 1\n"), [CONFIG, "line 3", "not valid YAML"]),
     "broken experiment": (text(EXPERIMENT, "name: [1,\n  2\nx: }"), [EXPERIMENT, "line 3", "not valid YAML"]),
@@ -193,6 +264,12 @@ def test_what_is_shipped_is_valid(project: Project) -> None:
     project.change(CONFIG, experiments=["faults_and_data"])
     for name in ("smoke", "default", "full"):
         assert project.config(preset=name).name == name
+
+
+def test_a_preset_may_speak_of_an_experiment_that_is_not_listed(project: Project) -> None:
+    """Its file is there but not read, so the sweeps' names cannot be checked."""
+    project.change(PRESET_FILE, sweeps={"faults_and_data": {"unheard-of": {}}})
+    assert [e["name"] for e in project.config().experiments] == ["chip_in_the_loop"]
 
 
 def test_overrides_win_and_are_checked(project: Project) -> None:

@@ -196,6 +196,23 @@ class TestRows:
         assert table["started"].dtype == np.float64
         assert table["started"].isna().all()
 
+    def test_files_from_before_a_column_are_read_with_its_default(self, project: Project, plan: Plan) -> None:
+        """And what they say is as fresh as it was: no cell is trained again for a new column."""
+        for (experiment, shard), planned in plan.shards.items():
+            path = project.results.shard(experiment, shard)
+            row_file.write([row_file.complete(p, ok(p), SURROUNDINGS) for p in planned], path)
+            before = row_file.read(path)
+            new = ["ece_debiased", "rmse", "memory_bits", "outputs"]
+            pq.write_table(pq.read_table(path).drop_columns(new), path)
+            for row, old in zip(row_file.read(path), before, strict=True):
+                assert repr({**row, **dict.fromkeys(new)}) == repr({**old, **dict.fromkeys(new)})
+                assert row["outputs"] == "{}"
+                assert all(np.isnan(row[column]) for column in new[:3])
+        table, _ = collect(plan)
+        assert set(table["status"]) == {"ok"}
+        assert table["rmse"].dtype == np.float64
+        assert set(table["outputs"]) == {"{}"}
+
     def test_the_content_hash_is_of_the_result_columns(self, plan: Plan) -> None:
         rows = [row_file.complete(p, ok(p), SURROUNDINGS) for p in plan.planned]
         reference = row_file.content_hash(rows)

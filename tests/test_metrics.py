@@ -62,6 +62,17 @@ def test_ece_by_hand_with_confidences_of_exactly_one_half_and_one() -> None:
     np.testing.assert_allclose(table.accuracy, [np.nan] * 4 + [0.5] + [np.nan] * 4 + [0.75])
 
 
+def test_fifteen_and_twenty_bins_by_hand_most_of_them_empty() -> None:
+    # 15 bins: 0.94, right, and 1, wrong, share (14/15, 1]; 20 bins: they are parted at 0.95; 0.55 is alone in both
+    confidence, correct = [0.55, 0.94, 1.0], [True, True, False]
+    assert metrics.expected_calibration_error(confidence, correct, 15) == pytest.approx((0.45 + 0.94) / 3)
+    assert metrics.expected_calibration_error(confidence, correct, 20) == pytest.approx((0.45 + 0.06 + 1.0) / 3)
+    for bins in (15, 20):
+        table = metrics.reliability(confidence, correct, bins)
+        assert (table.count == 0).sum() == bins - (2 if bins == 15 else 3)
+        assert np.isnan(table.accuracy).tolist() == np.isnan(table.confidence).tolist() == (table.count == 0).tolist()
+
+
 def test_every_edge_belongs_to_the_bin_below_it() -> None:
     for bins in (15, 20):
         edges = [k / bins for k in range(bins + 1)]
@@ -103,6 +114,13 @@ def test_debiased_error_by_hand() -> None:
     assert two_bins == pytest.approx(math.sqrt(10 / 11 * (0.09 - 0.25 / 9)))
 
 
+def test_the_debiased_error_is_that_of_bins_of_equal_mass() -> None:
+    # four at 0.9, 1/4 right: 0.65^2 - 0.25 * 0.75 / 3; four at 0.6, 1/2 right: 0.1^2 - 0.25 / 3, below 0 but counted
+    confidence, correct = [0.9] * 4 + [0.6] * 4, [1, 0, 0, 0, 1, 1, 0, 0]
+    expected = math.sqrt((0.65**2 - 0.25 * 0.75 / 3 + 0.1**2 - 0.25 / 3) / 2)
+    assert metrics.debiased_calibration_error(confidence, correct) == pytest.approx(expected)
+
+
 def test_debiasing_removes_the_bias_of_the_squared_error() -> None:
     # 40 samples at 0.7 that are right with 0.9: the squared error is 0.04, the plug-in adds 0.09 / 40 on average
     rng = np.random.default_rng(0)
@@ -126,6 +144,74 @@ def test_calibration_and_accuracy_agree_with_torchmetrics_where_it_is_right() ->
         assert metrics.expected_calibration_error(confidence, correct, bins) == pytest.approx(theirs, abs=1e-6)
     theirs = float(multiclass_accuracy(p, y, num_classes=3, average="micro"))
     assert metrics.accuracy(probabilities, labels, majority=0) == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "bins", "ours", "theirs"),
+    [
+        # torchmetrics 1.9 opens bins below, [lo, hi), and gives a confidence of exactly 1 a bin beyond the last
+        ([1.0, 0.96], 15, 0.96 / 2, (1.0 + 0.04) / 2),
+        ([1.0, 0.96], 20, 0.96 / 2, (1.0 + 0.04) / 2),
+        ([0.8, 0.79], 15, 0.59 / 2, (0.8 + 0.21) / 2),  # 12/15 and 16/20: a number on an edge is in the bin below it
+        ([0.8, 0.79], 20, 0.59 / 2, (0.8 + 0.21) / 2),
+        ([0.79, 0.78], 20, 0.57 / 2, 0.57 / 2),
+    ],
+)
+def test_where_torchmetrics_differs_it_is_at_edges_and_at_one(
+    confidence: list[float], bins: int, ours: float, theirs: float
+) -> None:
+    """The first is wrong, the second right. The paper on ECE (Guo et al. 2017) has M bins (lo, hi], none beyond 1."""
+    import torch
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    p = torch.tensor([[c, 1 - c] for c in confidence], dtype=torch.float64)
+    found = multiclass_calibration_error(p, torch.tensor([1, 0]), num_classes=2, n_bins=bins, norm="l1")
+    assert float(found) == pytest.approx(theirs)
+    assert metrics.expected_calibration_error(confidence, [False, True], bins) == pytest.approx(ours)
+
+
+def relplot_ece(confidence: NDArray[np.float64], correct: NDArray[np.float64], bins: int) -> float:
+    """What relplot 1.0.3 computes (``metrics.binnedECE``): the bin of f is the integer part of f / (1 / bins).
+
+    It is not installed here, since it would bring another package with it.
+    """
+    sums = np.bincount((confidence / (1 / bins)).astype(int), weights=confidence - correct)
+    return float(np.abs(sums).sum() / len(confidence))
+
+
+@pytest.mark.parametrize(
+    ("bins", "printed"), [(10, 0.05728665306815393), (15, 0.06479506135976812), (20, 0.059900925290485976)]
+)
+def test_the_ece_is_what_relplot_printed(bins: int, printed: float) -> None:
+    """For 500 confidences from a half to one, none on an edge."""
+    rng = np.random.default_rng(0)
+    confidence = rng.random(500) * 0.5 + 0.5
+    correct = (rng.random(500) < confidence) * 1.0
+    assert metrics.expected_calibration_error(confidence, correct, bins) == pytest.approx(printed, abs=1e-12)
+    assert relplot_ece(confidence, correct, bins) == pytest.approx(printed, abs=1e-12)
+
+
+def test_where_relplot_differs_it_is_at_edges_and_at_one() -> None:
+    """Its bins are [lo, hi), as far as the division is exact: 0.6 / (1 / 10) falls short of 6."""
+    for confidence, bins, ours, theirs in (
+        ([1.0, 0.96], 15, 0.96 / 2, (1.0 + 0.04) / 2),
+        ([0.6, 0.58], 15, 0.18 / 2, (0.6 + 0.42) / 2),
+        ([0.6, 0.58], 10, 0.18 / 2, 0.18 / 2),
+    ):
+        assert relplot_ece(np.array(confidence), np.array([0.0, 1.0]), bins) == pytest.approx(theirs)
+        assert metrics.expected_calibration_error(confidence, [False, True], bins) == pytest.approx(ours)
+
+
+def test_the_null_band_of_one_confidence_is_that_of_a_binomial() -> None:
+    """Labels of 40 decisions at 0.8 are redrawn: the ECE is |K / 40 - 0.8|, K binomial, whose quantiles are known."""
+    from scipy.stats import binom
+
+    gaps = np.abs(np.arange(41) / 40 - 0.8)
+    order = np.argsort(gaps)
+    total = binom.pmf(np.arange(41), 40, 0.8)[order].cumsum()
+    expected = [gaps[order][np.searchsorted(total, level)] for level in (0.025, 0.975)]
+    found = metrics.ece_null_band([0.8] * 40, draws=20_000, seed=3)
+    assert found == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("scheme", ["width", "mass"])
@@ -155,6 +241,7 @@ def test_classification_metrics_fill_the_columns_of_a_row() -> None:
         "ece_width_15": metrics.expected_calibration_error(confidence, correct, 15, "width"),
         "ece_width_20": metrics.expected_calibration_error(confidence, correct, 20, "width"),
         "ece_mass_15": metrics.expected_calibration_error(confidence, correct, 15, "mass"),
+        "ece_debiased": metrics.debiased_calibration_error(confidence, correct, 15, "mass"),
         "ece_null_low": metrics.ece_null_band(confidence, 15, seed=7)[0],
         "ece_null_high": metrics.ece_null_band(confidence, 15, seed=7)[1],
     }

@@ -125,7 +125,8 @@ class TestFailuresAreRows:
     def test_metrics_are_there_exactly_where_it_went_well(self, project: Project) -> None:
         table = project.shard_rows()
         well = table["status"] == "ok"
-        assert table.loc[well, list(row_file.METRICS)].notna().all(axis=None)
+        measured = [name for name in row_file.METRICS if name != "rmse"]  # that is for values, not classes
+        assert table.loc[well, measured].notna().all(axis=None)
         assert table.loc[~well, ["accuracy", "nll", "brier", "spikes", "energy_pj"]].isna().all(axis=None)
         assert (table.loc[well, "error"] == "").all()
         assert (table.loc[~well, "error"] != "").all()
@@ -289,9 +290,9 @@ def test_the_row_is_the_same_from_the_shard_and_alone(trained: Project, tmp_path
     for severity in (0.0, 1.0):
         a, b = alone["", severity], together["", severity]
         assert a.status == "ok"
-        assert {c: getattr(a, c) for c in row_file.RESULT if c != "digest"} == {
-            c: getattr(b, c) for c in row_file.RESULT if c != "digest"
-        }
+        for column in row_file.RESULT:
+            if column != "digest":
+                assert repr(getattr(a, column)) == repr(getattr(b, column)), column  # NaN is NaN here
 
 
 def test_a_worker_that_cannot_start_fails_the_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from project import BACKPROP, CHECKOUT, MH, OFF_CHIP, Project
 
 import spikebench.sweep
 from spikebench import config
+from spikebench import rows as row_file
 from spikebench.archives import SOURCES
 from spikebench.errors import UserError
 from spikebench.sweep import Cell, Plan, make_plan
@@ -151,7 +152,7 @@ def test_jobs_are_packed_by_forecast_seconds(project: Project) -> None:
     assert Counter(packed) == Counter(p.cell for p in plan.planned), "every cell in one job, once"
     for job in plan.jobs.values():
         for shard, cells in job.shards.items():
-            assert {p.cell.shard for p in cells} == {shard}
+            assert {p.shard for p in cells} == {shard}
             assert job.name.startswith(f"{cells[0].cell.experiment}.{cells[0].cell.method}.")
     project.change("config/presets/tiny.yaml", cost=4.0)
     slow = [job for job in project.plan().jobs.values() if ".slow." in job.name]
@@ -180,6 +181,87 @@ def test_an_experiment_may_have_repetitions_of_its_own(project: Project) -> None
     found = Counter((p.cell.experiment, p.cell.repetition) for p in project.plan().planned if p.cell.severity == 0.0)
     first = {("chip_in_the_loop", r): 3 for r in (0, 1)}  # of three arms
     assert found == {**first, **{("second", r): 1 for r in (0, 1, 2)}}
+
+
+class TestVariants:
+    """Readings of one training are cells of one shard; ``x`` is read as ``a`` and ``b``."""
+
+    @pytest.fixture
+    def project(self, project: Project) -> Project:
+        project.toy()
+        project.append("methods/toy.py", 'VARIANTS = {"a": "x", "b": "x", "c": "c"}\n')
+        arms = [{"method": "toy", "mode": "in-the-loop", "variant": variant} for variant in "abc"]
+        project.experiment(axes=AXES, arms=[*arms, BACKPROP])
+        return project
+
+    def test_a_shard_holds_all_readings_of_its_training(self, project: Project) -> None:
+        plan = project.plan()
+        shards = {"".join(sorted({p.cell.variant for p in cells})): cells for cells in plan.shards.values()}
+        assert {variants: len(cells) for variants, cells in shards.items()} == {"ab": 8, "c": 4, "": 4}
+        for (_, shard), cells in plan.shards.items():
+            assert {p.shard for p in cells} == {shard}
+        trained = {"ab": "x", "c": "c", "": ""}
+        for variants, cells in shards.items():
+            assert cells[0].shard == replace(cells[0].cell, variant=trained[variants]).shard
+        assert len({p.cell.id for p in plan.planned}) == 16
+
+    def test_rows_name_the_shard_of_the_training(self, project: Project) -> None:
+        rows = [row_file.complete(p, {}, {}) for p in project.plan().planned]
+        assert {row["shard"] for row in rows if row["variant"] == "a"} == {
+            row["shard"] for row in rows if row["variant"] == "b"
+        }
+        assert len({row["shard"] for row in rows}) == 3
+
+    def test_a_new_reading_leaves_the_cells_as_they_were(self, project: Project) -> None:
+        before = project.plan()
+        arms = [{"method": "toy", "mode": "in-the-loop", "variant": variant} for variant in "ab"]
+        project.experiment(axes=AXES, arms=[*arms[:1], BACKPROP])
+        fewer = project.plan()
+        assert digests(fewer).items() < digests(before).items()
+        assert {p.shard for p in fewer.planned} < {p.shard for p in before.planned}
+
+
+class TestSweepSettings:
+    """What a sweep gives to all its arms, and what a preset changes of one sweep."""
+
+    @pytest.fixture
+    def project(self, project: Project) -> Project:
+        arms = [BACKPROP, {**BACKPROP, "settings": {"minibatch": 4}}]
+        sweeps = [{"name": "first", "settings": {"minibatch": 8, "beta1": 0.5}}, {"name": "second"}]
+        project.experiment(axes={**AXES, "severity": [0.0, 0.5, 1.0]}, arms=arms, sweeps=sweeps)
+        return project
+
+    def settings(self, project: Project, sweep: str) -> set[str]:
+        return {p.cell.settings for p in project.plan().planned if sweep in p.sweeps.split(";")}
+
+    def test_the_arm_wins_over_the_preset_over_the_sweep(self, project: Project) -> None:
+        assert self.settings(project, "first") == {'{"beta1":0.5,"minibatch":8}', '{"beta1":0.5,"minibatch":4}'}
+        assert self.settings(project, "second") == {"{}", '{"minibatch":4}'}
+        change = {"first": {"settings": {"beta1": 0.7, "minibatch": 16}}, "second": {"settings": {"beta2": 0.9}}}
+        project.change("config/presets/tiny.yaml", sweeps={"chip_in_the_loop": change})
+        assert self.settings(project, "first") == {'{"beta1":0.7,"minibatch":16}', '{"beta1":0.7,"minibatch":4}'}
+        assert self.settings(project, "second") == {'{"beta2":0.9}', '{"beta2":0.9,"minibatch":4}'}
+
+    def test_a_preset_gives_a_sweep_other_axes(self, project: Project) -> None:
+        """Its own word on a sweep is not thinned by its general one."""
+        change = {"second": {"axes": {"severity": [0.25, 0.75], "network": [{"hidden": [2]}]}}}
+        project.change("config/presets/tiny.yaml", sweeps={"chip_in_the_loop": change}, keep={"severity": [0.5]})
+        found = {(p.sweeps, p.cell.severity, p.cell.network) for p in project.plan().planned}
+        assert found == {
+            ("first", 0.5, "{}"),
+            ("second", 0.25, '{"hidden":[2]}'),
+            ("second", 0.75, '{"hidden":[2]}'),
+        }
+
+    def test_another_experiments_sweep_of_that_name_is_left_alone(self, project: Project) -> None:
+        project.experiment("second", axes=AXES, sweeps=[{"name": "first"}])
+        project.change("config/config.yaml", experiments=["chip_in_the_loop", "second"])
+        before = project.plan()
+        project.change("config/presets/tiny.yaml", sweeps={"second": {"first": {"axes": {"severity": [0.5]}}}})
+        after = project.plan()
+        of_first = {p.cell.id for p in before.planned if p.cell.experiment == "chip_in_the_loop"}
+        assert of_first == {p.cell.id for p in after.planned if p.cell.experiment == "chip_in_the_loop"}
+        assert {p.cell.severity for p in after.planned if p.cell.experiment == "second"} == {0.5}
 
 
 class TestData:
@@ -288,7 +370,7 @@ class TestData:
 def test_what_is_shipped(preset: str) -> None:
     plan = make_plan(config.load(CHECKOUT, {"preset": preset}))
     assert len({p.cell.id for p in plan.planned}) == len(plan.planned)
-    assert len({(p.cell.experiment, p.cell.shard) for p in plan.planned}) == len(plan.shards)
+    assert len({(p.cell.experiment, p.shard) for p in plan.planned}) == len(plan.shards)
     limit = {"smoke": 10, "default": 60, "full": 150}[preset]
     assert len(plan.jobs) <= limit, "start-up would cost too much; raise jobs.seconds or the forecast is off"
     seconds = plan.config.main["jobs"]["seconds"]

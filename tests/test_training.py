@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from project import CHECKOUT
 
-from spikebench import plugins, rows, training
+from spikebench import fitting, plugins, rows, training
 from spikebench.chip import kernels
 from spikebench.errors import Unavailable
 from spikebench.sweep import Cell
@@ -149,7 +149,7 @@ class TestStored:
     ) -> None:
         some = cells("backprop", "in-the-loop")
         whole = train(root, some)
-        monkeypatch.setattr(training, "PART", part)
+        monkeypatch.setattr(fitting, "PART", part)
         assert train(root, some, stored=True) == whole
 
     def test_a_samplers_diagnostics_are_those_of_its_training_in_parts_too(
@@ -157,7 +157,7 @@ class TestStored:
     ) -> None:
         some = cells("metropolis_hastings", "in-the-loop")[:1]
         whole = train(root, some)[0]
-        monkeypatch.setattr(training, "PART", 16)
+        monkeypatch.setattr(fitting, "PART", 16)
         parts = train(root, some, stored=True)[0]
         assert {column for column in MADE if whole[column] != parts[column]} <= {"diagnostics"}
         assert json.loads(parts["diagnostics"].strip('"').replace("\\", "")) == pytest.approx(
@@ -167,7 +167,7 @@ class TestStored:
     def test_it_is_read_in_minibatches_and_parts_never_whole(
         self, root: Path, toy: ModuleType, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(training, "PART", 20)
+        monkeypatch.setattr(fitting, "PART", 20)
         monkeypatch.setitem(SETTINGS, "backprop", {"steps": 12, "minibatch": 8})
         train(root, cells("backprop", "in-the-loop"), stored=True)
         # Four cells with three candidates of the learning rate; the held-out twelve of two splits; the last training;
@@ -219,12 +219,16 @@ class TestWork:
         assert sizes["backprop"] == {32}
         assert sizes["metropolis_hastings"] == {60}
 
-    def test_values_cannot_be_trained_on_yet(self) -> None:
-        some = cells("backprop", "in-the-loop", dataset="regression_1d", data_kind="synthetic", training_size=20)
-        with pytest.raises(Unavailable, match="regression_1d is a task of regression: only classification is trained"):
-            training.train(Work(some, {}, {}, CHECKOUT))
+    def test_layers_that_a_network_cannot_have_are_unavailable(self, root: Path) -> None:
+        some = cells("backprop", "off-chip", network='{"convolutions":[[4,3,1]]}')
+        with pytest.raises(Unavailable, match="networks of LIF neurons have dense layers; found"):
+            training.train(Work(some, {}, {}, root))
 
     def test_two_moons_are_learnt(self) -> None:
         some = cells("backprop", "off-chip", dataset="two_moons", data_kind="synthetic", training_size=200)
         made = training.train(Work(some[:1], {"steps": 150}, {}, CHECKOUT))
         assert made[0]["accuracy"] > 0.9
+        mapped = json.loads(made[0]["outputs"])
+        assert len(mapped["mean"]) == 1600
+        upper, lower = mapped["mean"][7 * 40 + 39], mapped["mean"][32 * 40]  # (0.2, 1) and (0.8, 0)
+        assert upper < 0.2 and lower > 0.8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from typing import Any
 
 import archive_store
@@ -115,6 +116,27 @@ class TestSplits:
                 counts = np.bincount(getattr(split, part).targets.numpy(), minlength=len(shares))
                 # A cut out of a stratified order is at most about one example a class and end off.
                 assert np.abs(counts - shares * counts.sum()).max() <= 2.0, part
+
+    def test_a_probe_is_a_grid_told_as_the_examples_are(self, name: str, kind: str) -> None:
+        data, again = load(name, kind), load(name, kind)
+        if data.probe is None or again.probe is None:
+            pytest.skip("no probe")
+        probe = data.probe
+        regression = data.task == "regression"
+        assert regression or len(data.classes) == 2
+        assert all(low < high and points >= 2 for low, high, points in probe.axes)
+        assert probe.inputs.dtype == torch.float32
+        assert probe.inputs.shape == (math.prod(n for *_, n in probe.axes), *data.train.inputs.shape[1:])
+        assert probe.inputs[..., -1].eq(1).all()
+        assert not data.binary_inputs or set(probe.inputs.unique().tolist()) <= {0.0, 1.0}
+        assert probe.seen.shape == (SIZE, len(probe.axes) + regression)
+        for (low, high, _), column in zip(probe.axes, probe.seen.T, strict=False):
+            assert low - 1e-6 <= column.min() and column.max() <= high + 1e-6
+        if regression:
+            assert torch.equal(probe.seen[:, -1:], data.labelled.targets)
+        assert probe.targets is None or probe.targets.shape == probe.inputs.shape[:1]
+        assert torch.equal(probe.inputs, again.probe.inputs)
+        assert not torch.equal(probe.inputs, load(name, kind, split_seed=2).probe.inputs), "spikes of its own"
 
     def test_the_same_settings_give_the_same_bits_and_hash(self, name: str, kind: str) -> None:
         first, second = load(name, kind), load(name, kind)

@@ -90,6 +90,30 @@ class TestMoons:
         assert not found[expected == 0].any()
         assert float((found - expected).mean()) == pytest.approx(0.0, abs=5 * float(sd.norm()) / expected.numel())
 
+    def test_the_map_is_a_square_of_scaled_coordinates(self) -> None:
+        """Its spikes have the rates of the grid's points, the second coordinate changing fastest."""
+        data = moons(split_seed=5, steps=400, training_size=20, map=5)
+        assert data.probe is not None
+        assert data.probe.axes == ((0.0, 1.0, 5), (0.0, 1.0, 5))
+        points = torch.tensor([(x / 4, y / 4) for x in range(5) for y in range(5)])
+        expected = rates(points, 10, 1.0).flatten(1)
+        found = data.probe.inputs[..., :20].mean(dim=1)
+        assert (found - expected).abs().max() <= 5 * 0.5 / 20 + 1e-6
+        assert not found[expected == 0].any()
+        assert moons().probe.inputs.shape == (1600, 100, 21)  # type: ignore[union-attr]
+
+    def test_what_was_seen_are_the_learners_points(self) -> None:
+        data = moons(split_seed=5, steps=400, training_size=20)
+        assert data.probe is not None
+        expected = rates(data.probe.seen, 10, 1.0).flatten(1)
+        found = data.labelled.inputs[..., :20].mean(dim=1)
+        assert (found - expected).abs().max() <= 5 * 0.5 / 20 + 1e-6
+
+    def test_the_map_leaves_the_examples_as_they_are(self) -> None:
+        for part in ("train", "validation", "test"):
+            small, large = (getattr(moons(split_seed=3, map=n), part) for n in (2, 30))
+            assert torch.equal(small.inputs, large.inputs)
+
     def test_learners_are_nested_and_another_seed_draws_other_points(self) -> None:
         sets = [moons(split_seed=1, training_size=n) for n in (20, 80, 200)]
         learners = [{x.numpy().tobytes() for x in data.labelled.inputs} for data in sets]
@@ -149,3 +173,25 @@ class TestRegression:
             for n in (10, 30, 60)
         ]
         assert all(small < large for small, large in pairwise(learners))
+
+    def test_the_probe_lies_where_training_points_lie_and_in_the_gaps_between(self) -> None:
+        data = regression(steps=2000, split_seed=3, training_size=30)
+        assert data.probe is not None
+        ((low, high, points),) = data.probe.axes
+        assert (low, high, points) == (-1.0, pytest.approx(4.95), 120)
+        x = np.linspace(low, high, points)
+        np.testing.assert_allclose(np.diff(x), 0.05)
+        grid = REGRESSION.function(-1 + 0.01 * np.arange(600))
+        expected = (REGRESSION.function(x) - grid.min()) / (grid.max() - grid.min())
+        assert data.probe.targets is not None
+        np.testing.assert_allclose(data.probe.targets.numpy(), expected, atol=1e-6)
+        told = rates(torch.from_numpy((x + 1) / 5.99), 20, 4.0)
+        assert (data.probe.inputs[..., :20].mean(dim=1) - told).abs().max() <= 5 * 0.5 / np.sqrt(2000)
+
+    def test_what_was_seen_are_the_learners_places_and_values(self) -> None:
+        data = regression(noise=0.0, split_seed=3, training_size=30)
+        assert data.probe is not None
+        x, y = data.probe.seen.double().numpy().T
+        assert torch.equal(data.probe.seen[:, 1:], data.labelled.targets)
+        grid = REGRESSION.function(-1 + 0.01 * np.arange(600))
+        np.testing.assert_allclose((REGRESSION.function(x) - grid.min()) / (grid.max() - grid.min()), y, atol=1e-5)

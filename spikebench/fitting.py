@@ -1,0 +1,178 @@
+"""Training and asking a method: the loop over rounds, minibatches, and predictions of batches of any size."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from spikebench import memory
+from spikebench.chip.simulated import SimulatedChip
+from spikebench.data import Batch, DataInfo, SpikeData, Split, StoredBatch, stack
+from spikebench.events.frames import prefetch
+from spikebench.method import Prediction, Task
+from spikebench.networks import Network
+from spikebench.seeds import Streams
+
+Report = Callable[[float], None]
+
+#: Examples on disk that are shown to ``predict`` at once.
+PART = 256
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What the units of one shard are trained with. A unit is a device with a split and a training seed.
+
+    Attributes:
+        network: of all units.
+        info: of their data.
+        settings: the method's own.
+        mode: training mode.
+        training: its name, where the method has ``VARIANTS``; else the arm's label.
+        splits: the distinct data splits.
+        index: each unit's split.
+        seeds: each unit's training seed.
+        chip: each unit's device.
+    """
+
+    network: Network
+    info: DataInfo
+    settings: Any
+    mode: str
+    training: str
+    splits: Sequence[SpikeData]
+    index: Sequence[int]
+    seeds: Sequence[int]
+    chip: SimulatedChip
+
+    def of(self, units: Sequence[int]) -> Shard:
+        """The same of some units, a unit as often as it is named; their devices are as if they had never been used."""
+        chip = self.chip
+        devices = SimulatedChip(
+            chip.network, [chip.specs[u] for u in units], [chip.chip_seeds[u] for u in units], chip.binary_inputs
+        )
+        return replace(self, index=[self.index[u] for u in units], seeds=[self.seeds[u] for u in units], chip=devices)
+
+    def devices(self, stage: str) -> SimulatedChip:
+        """The units' devices, unused, with a meter of their own; ``stage`` names what they are to do."""
+        chip = self.chip.repeat(1)
+        chip.stage = stage
+        return chip
+
+    def task(self, choice: Mapping[str, torch.Tensor], variant: str | None = None) -> Task:
+        """What the method is told, with its chosen hyper-parameters; without a variant it is being trained."""
+        asked = self.training if variant is None else variant
+        return Task(self.network, self.info, self.settings, self.mode, choice, asked)
+
+    def batch(self, part: Callable[[SpikeData], Split]) -> Batch | StoredBatch:
+        """A part of each unit's data."""
+        return stack([part(data) for data in self.splits], list(self.index))
+
+    @property
+    def streams(self) -> Streams:
+        """The randomness of each unit's training."""
+        return Streams(tuple(self.seeds))
+
+
+def rounds(settings: Any, examples: int) -> int:
+    """How often ``step`` is called: as the settings say, or passes over the examples."""
+    if not hasattr(settings, "epochs"):
+        return int(settings.rounds)
+    return int(settings.epochs) * (examples // min(settings.batch_size or examples, examples))
+
+
+def gradient_steps(settings: Any, examples: int, steps: int) -> int:
+    """Optimiser steps of one training on so many examples of so many time steps."""
+    if not hasattr(settings, "epochs"):
+        return int(settings.gradient_steps)
+    return rounds(settings, examples) * int(settings.updates(steps))
+
+
+def fit(
+    method: ModuleType, task: Task, batch: Batch | StoredBatch, chip: SimulatedChip, streams: Streams, report: Report
+) -> tuple[Any, dict[str, torch.Tensor]]:
+    """Call ``step`` for all rounds; the state and the traces, name to [rounds, B] or [rounds, B, chains]."""
+    chip.count_activity = False
+    state, traces = None, dict[str, list[torch.Tensor]]()
+    total = rounds(task.settings, batch.size)
+    for number, part in enumerate(_parts(task, batch, streams, total)):
+        if state is None:
+            state = method.init(task, part, chip, streams)
+        state, info = method.step(task, state, part, chip, streams)
+        for name, values in info.traces.items():
+            traces.setdefault(name, []).append(values)
+        report((number + 1) / total)
+        if number % memory.EVERY == 0:
+            memory.give_back()
+    return state, {name: torch.stack(values) for name, values in traces.items()}
+
+
+def _parts(task: Task, batch: Batch | StoredBatch, streams: Streams, total: int) -> Iterator[Batch]:
+    """What each round is shown: all examples as they are, or minibatches, of which the next is read ahead."""
+    if task.settings.batch_size is None:
+        yield from itertools.repeat(batch.loaded(), total)
+        return
+    size = min(task.settings.batch_size, batch.size)
+    epoch = batch.size // size  # an epoch's examples in a new order, those that do not fill a minibatch left out
+    orders = (streams.permutation(batch.size, "epoch", first).split(size, dim=1) for first in range(0, total, epoch))
+    rows = itertools.islice((row for order in orders for row in order[:epoch]), total)
+    if isinstance(batch, StoredBatch):
+        yield from prefetch(rows, batch.minibatch)
+    else:
+        yield from map(batch.minibatch, rows)
+
+
+def predict(method: ModuleType, task: Task, state: Any, batch: Batch | StoredBatch, chip: SimulatedChip) -> Prediction:
+    """The method's prediction of a whole batch."""
+    parts: list[Prediction] = [method.predict(task, state, s.inputs, s.index, chip) for s in _shown(batch)]
+    if len(parts) == 1:
+        return parts[0]
+    shares = [min(PART, batch.size - first) / batch.size for first in range(0, batch.size, PART)]
+    return Prediction(
+        probabilities=_joined([p.probabilities for p in parts]),
+        outputs=_joined([p.outputs for p in parts]),
+        diagnostics={
+            name: torch.stack([share * p.diagnostics[name] for share, p in zip(shares, parts, strict=True)]).sum(dim=0)
+            for name in parts[0].diagnostics
+        },
+    )
+
+
+def answer(prediction: Prediction, task: str) -> torch.Tensor:
+    """What a task asks for: probabilities [B, S, N, C] of a classification, outputs [B, S, N, 1] of a regression.
+
+    Raises:
+        TypeError: the prediction does not say.
+    """
+    wanted = "probabilities" if task == "classification" else "outputs"
+    values: torch.Tensor | None = getattr(prediction, wanted)
+    if values is None:
+        raise TypeError(f"predict gave no {wanted}, which are what a {task} is measured by")
+    return values
+
+
+def estimates(
+    method: ModuleType, task: Task, state: Any, batch: Batch | StoredBatch, chip: SimulatedChip
+) -> dict[str, torch.Tensor]:
+    """The method's other estimates of a whole batch."""
+    parts = [method.estimates(task, state, shown.inputs, shown.index, chip) for shown in _shown(batch)]
+    return {name: torch.cat([part[name] for part in parts], dim=2) for name in parts[0]}
+
+
+def _shown(batch: Batch | StoredBatch) -> Iterator[Batch]:
+    """The batch in memory; what is on disk in parts, so that memory stays bounded."""
+    if isinstance(batch, Batch):
+        yield batch
+    else:
+        yield from (batch.part(first, first + PART) for first in range(0, batch.size, PART))
+
+
+def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor | None:
+    """Along the examples [B, S, N, ...]."""
+    tensors = [part for part in parts if part is not None]
+    return torch.cat(tensors, dim=2) if tensors else None

@@ -1,0 +1,156 @@
+"""From the units of a shard to what they learnt: hyper-parameters by validation data, then training."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+
+from spikebench.chip.simulated import SimulatedChip
+from spikebench.fitting import Report, Shard, answer, fit, gradient_steps, predict
+
+Candidates = Sequence[Mapping[str, float]]
+
+
+class Learnt(NamedTuple):
+    """What one variant predicts from, an entry a unit.
+
+    Attributes:
+        state: the method's own.
+        traces: name to [rounds, U, ...].
+        choice: name to [U].
+        presented: [U], what search and training would have cost this variant alone.
+    """
+
+    state: Any
+    traces: Mapping[str, torch.Tensor]
+    choice: Mapping[str, torch.Tensor]
+    presented: torch.Tensor
+
+    def of(self, units: Sequence[int]) -> Learnt:
+        """The same of some units."""
+        place = torch.tensor(units)
+        return Learnt(
+            state=type(self.state)(*(tensor[place] if tensor.dim() else tensor for tensor in self.state)),
+            traces={name: values[:, place] for name, values in self.traces.items()},
+            choice={name: values[place] for name, values in self.choice.items()},
+            presented=self.presented[place],
+        )
+
+
+def learn(
+    shard: Shard, tuning: Shard | None, method: ModuleType, variants: Sequence[str], report: Report
+) -> dict[str, Learnt]:
+    """Choose, then train on training and validation examples together; by variant.
+
+    Units that differ in their device alone are trained once off-chip, and variants of the same choice share a training.
+
+    Args:
+        shard: what is trained.
+        tuning: the one unit that hyper-parameters are chosen for; None chooses for each.
+        method: the plug-in.
+        variants: that are asked for.
+        report: called with the share that is done.
+    """
+    model, place = shard, list(range(len(shard.seeds)))
+    if shard.mode == "off-chip":
+        first = list(dict.fromkeys(shard.seeds.index(s) for s in shard.seeds))
+        model, place = ideal(shard).of(first), [first.index(shard.seeds.index(s)) for s in shard.seeds]
+    units, candidates = len(model.seeds), search_space(shard)
+    best = {variant: [0] * units for variant in variants}
+    paid = dict.fromkeys(variants, torch.zeros(units, dtype=torch.float64))
+    before = 0.0  # the search's share of the work
+    if len(candidates) > 1:
+        searched = tuning or model
+        trainings = len(candidates) * len(searched.seeds)
+        before = trainings / (trainings + units)
+        found, spent = _search(searched, method, candidates, variants, lambda share: report(before * share))
+        # The tuning's choice is everyone's, and was made without the devices.
+        best, paid = ({v: b * units for v, b in found.items()}, paid) if tuning else (found, spent)
+    # What is trained: units with a candidate; a unit twice where its variants have chosen differently.
+    pairs = list(dict.fromkeys((u, best[variant][u]) for variant in variants for u in range(units)))
+    trained = model.of([u for u, _ in pairs])
+    choice = _values(candidates, [number for _, number in pairs])
+    state, traces = fit(
+        method,
+        trained.task(choice),
+        trained.batch(lambda data: data.labelled),
+        trained.chip,
+        trained.streams,
+        lambda share: report(before + (1 - before) * share),
+    )
+    all_of_it = Learnt(state, traces, choice, trained.chip.meter.presentations)
+    learnt = {}
+    for variant in variants:
+        mine = all_of_it.of([pairs.index((u, best[variant][u])) for u in place])
+        presented = torch.zeros_like(mine.presented) if model is not shard else mine.presented + paid[variant]
+        learnt[variant] = mine._replace(presented=presented)
+    return learnt
+
+
+def ideal(shard: Shard) -> Shard:
+    """The same off-chip: the ideal model stands in for the devices, which are not touched."""
+    return replace(shard, mode="off-chip", chip=shard.chip.ideal(len(shard.seeds)))
+
+
+def search_space(shard: Shard) -> Candidates:
+    """Every combination of the candidates of the search space; one that is empty where there is nothing to choose."""
+    grid = itertools.product(*shard.settings.SEARCH.values())
+    return [dict(zip(shard.settings.SEARCH, values, strict=True)) for values in grid]
+
+
+def steps_paid(shard: Shard) -> int:
+    """Optimiser steps of search and training for one cell."""
+    learner, held_out = len(shard.splits[0].train.targets), len(shard.splits[0].validation.targets)
+    times = len(search_space(shard))
+    searched = times * gradient_steps(shard.settings, learner, shard.info.steps) if times > 1 else 0
+    return searched + gradient_steps(shard.settings, learner + held_out, shard.info.steps)
+
+
+def _values(candidates: Candidates, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
+    """The hyper-parameters of the candidates with these numbers."""
+    return {name: torch.tensor([candidates[n][name] for n in numbers]) for name in candidates[0]}
+
+
+def _search(
+    shard: Shard, method: ModuleType, candidates: Candidates, variants: Sequence[str], report: Report
+) -> tuple[dict[str, list[int]], dict[str, torch.Tensor]]:
+    """For each variant and unit the candidate of the lowest validation loss, and what that cost it [U].
+
+    All candidates are trained as more cells of the same batched program, each unit's from the same random numbers.
+    """
+    times, units = len(candidates), range(len(shard.seeds))
+    wide = shard.of([u for u in units for _ in candidates])
+    choice = _values(candidates, [*range(times)] * len(units))
+    batch = wide.batch(lambda data: data.train)
+    state, _ = fit(method, wide.task(choice), batch, wide.chip, wide.streams, report)
+    held_out = wide.batch(lambda data: data.validation)
+    best, paid = {}, {}
+    for variant in variants:
+        chip = _as_it_is(wide.chip)
+        prediction = predict(method, wide.task(choice, variant), state, held_out, chip)
+        loss = _loss(answer(prediction, shard.info.task), held_out.targets[held_out.index], shard.info.task)
+        best[variant] = [int(number) for number in loss.unflatten(0, (-1, times)).argmin(dim=1)]
+        paid[variant] = chip.meter.presentations.unflatten(0, (-1, times)).sum(dim=1)
+    return best, paid
+
+
+def _as_it_is(chip: SimulatedChip) -> SimulatedChip:
+    """The same devices after the same uses: what one variant does with them, no other is to notice."""
+    other = copy.copy(chip)
+    other.meter, other._uses = copy.deepcopy(chip.meter), chip._uses.copy()
+    return other
+
+
+def _loss(values: torch.Tensor, targets: torch.Tensor, task: str) -> torch.Tensor:
+    """[B], of values [B, S, N, ...]: the negative log-likelihood or the squared error of the samples' mean."""
+    mean = values.mean(dim=1)
+    if task == "classification":
+        of_label = mean.clamp(min=1e-12).gather(2, targets[..., None])
+        return -of_label.log().mean(dim=(1, 2)).nan_to_num(nan=torch.inf)
+    return (mean - targets).square().mean(dim=(1, 2)).nan_to_num(nan=torch.inf)
