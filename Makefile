@@ -34,6 +34,7 @@ bench: $(VENV)/.installed ## speed against peers; every figure the README quotes
 	python benchmarks/binning.py
 	python benchmarks/frames.py
 	python benchmarks/camera.py
+	python benchmarks/bisnn_step.py
 
 lint: $(VENV)/.installed ## format, style, types, workflow
 	ruff format --check .
