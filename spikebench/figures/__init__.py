@@ -22,7 +22,14 @@ NAMES = (
     "ablations",
     "faults-and-data",
     "faults-and-data-calibration",
+    "weight-faults",
     "data-baselines",
+    "bisnn-scores",
+    "bisnn-training-size",
+    "bisnn-reliability",
+    "bisnn-ensemble-size",
+    "bisnn-maps",
+    "bisnn-bands",
 )
 
 

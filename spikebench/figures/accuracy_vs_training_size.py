@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import NullLocator
 
 from spikebench.figures.drawing import Context, Drawing
-from spikebench.figures.style import GREY, canvas, curve, key, lower_end, percent_axis, shifts
+from spikebench.figures.style import GREY, canvas, curve, key, lower_end, percent_axis, shifts, size_axis
 from spikebench.figures.tables import at, in_sweep, pick, summary
 from spikebench.figures.text import by_arm, repetitions
 from spikebench.statistics import smallest_size_reaching
@@ -30,7 +28,7 @@ def draw(rows: pd.DataFrame, context: Context) -> Drawing:
     arms = context.present(points)
     figure, axes = canvas(1, len(severities), TITLE, [key(style) for style in arms.values()], sharey=True)
     for panel, severity in zip(axes[0], severities, strict=True):
-        _size_axis(panel, points["training_size"])
+        size_axis(panel, points["training_size"])
         for (arm, style), shift in zip(arms.items(), shifts(len(arms), 0.05, 0.25), strict=True):
             curve(panel, at(points, severity=severity, arm=arm), "training_size", style, shift)
         panel.set(title=f"severity {severity:g}", xlabel="training samples")
@@ -57,14 +55,6 @@ def draw(rows: pd.DataFrame, context: Context) -> Drawing:
         f"each for severity {', '.join(f'{s:g}' for s in severities)}, a line each for {', '.join(arms)}.{reached}"
     )
     return Drawing(figure, note, caption, alt, int(points["n"].max()), numbers)
-
-
-def _size_axis(panel: Axes, sizes: pd.Series) -> None:
-    """A logarithmic axis with the sizes that were run as its ticks."""
-    ticks = sorted({int(size) for size in sizes})
-    panel.set_xscale("log")
-    panel.set_xticks(ticks, labels=[str(tick) for tick in ticks])
-    panel.xaxis.set_minor_locator(NullLocator())
 
 
 def _reached(points: pd.DataFrame, target: float, arms: Iterable[str]) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """How an arm looks: one label, colour, marker and line style, the same in every figure.
 
-An arm is a method in a training mode (and a variant, where it has one). The arms of the first replication have fixed
-styles; any other arm gets the next free one, in the order of its name, so that a method added later needs no edit here.
+An arm is a method in a training mode (and a variant, where it has one). The arms of the replications have fixed styles;
+any other arm gets the next free one, in the order of its name, so that a method added later needs no edit here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Arm(NamedTuple):
 
 @dataclass(frozen=True)
 class Style:
-    """What a reader sees of an arm: a colour of seaborn's ``colorblind`` palette, a marker and a line."""
+    """What a reader sees of an arm: a colour that the colour-blind tell apart too, a marker and a line."""
 
     label: str
     colour: str
@@ -35,15 +35,30 @@ class Style:
 #: The arm that the paired figures compare with every other.
 REFERENCE = Arm("metropolis_hastings", "in-the-loop")
 
+#: BiSNN's variants: label, colour (of seaborn's ``colorblind`` palette; the last of Tol's ``muted`` scheme), and the
+#: markers off-chip and in the loop.
+_BISNN = {
+    "full-precision": ("Full precision", "#949494", "s", ">"),
+    "straight-through": ("Straight-through", "#de8f05", "^", "<"),
+    "bayes-mode": ("Bayes (mode)", "#56b4e9", "D", "d"),
+    "bayes-ensemble": ("Bayes (ensemble)", "#332288", "o", "p"),
+}
+
 #: Fixed styles, in the order of legends and tables.
 LEAD: dict[Arm, Style] = {
     REFERENCE: Style("MH in the loop", "#0173b2", "o", "-"),
     Arm("backprop", "in-the-loop"): Style("Backprop in the loop", "#d55e00", "s", "--"),
     Arm("backprop", "off-chip"): Style("Backprop off-chip", "#cc78bc", "^", ":"),
     Arm("backprop", "oracle"): Style("Backprop oracle", "#029e73", "D", "-."),
+    **{Arm("bisnn", "off-chip", v): Style(name, hue, here, "-") for v, (name, hue, here, _) in _BISNN.items()},
+    **{
+        Arm("bisnn", "in-the-loop", v): Style(f"{name} in the loop", hue, here, "--")
+        for v, (name, hue, _, here) in _BISNN.items()
+    },
 }
 
-# The palette's other colours, but for those too pale on white: with five markers, twenty arms before a look comes back.
+# The palette's other colours, but for those too pale on white: with five markers, which no arm above has, twenty arms
+# before a look comes back.
 _COLOURS = ("#de8f05", "#56b4e9", "#949494", "#ca9161")
 _MARKERS = ("v", "P", "X", "*", "h")
 LINES: tuple[Line, ...] = ("-", "--", "-.", ":")

@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFor
 
 from spikebench.figures.drawing import Context, Drawing
 from spikebench.figures.style import canvas, curve, key, shifts
-from spikebench.figures.tables import at, faults, in_sweep, summary
+from spikebench.figures.tables import at, faults, in_groups, in_sweep, summary
 from spikebench.figures.text import measured, repetitions, spread
 
 TITLE = "Calibration error and log-loss by fault and severity"
@@ -21,28 +21,39 @@ def select(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(rows: pd.DataFrame, context: Context) -> Drawing:
-    """Above the calibration error (ECE, 15 bins of equal width), below the log-loss; a column a fault set."""
+    """Above the calibration error (ECE, 15 bins of equal width), below the log-loss; a column a fault set.
+
+    Of arms that are too many for a panel, each group has its own rows of panels.
+    """
     by = ["fault", "arm", "severity"]
     bands = rows.groupby(by)[["ece_null_low", "ece_null_high"]].mean().reset_index()
     ece, nll = summary(rows, by, "ece_width_15").merge(bands, on=by), summary(rows, by, "nll")
     arms, columns = context.present(ece), faults(ece)
     keys = [key(style) for style in arms.values()]
-    figure, axes = canvas(2, len(columns), TITLE, keys, height=1.6, sharex=True, sharey="row")
-    for (above, below), fault in zip(axes.T, columns, strict=True):
-        for (arm, style), shift in zip(arms.items(), shifts(len(arms), 0.012, 0.06), strict=True):
-            for panel, points in ((above, ece), (below, nll)):
-                curve(panel, at(points, fault=fault, arm=arm), "severity", style, shift)
-        # The widest band over the arms: a point above it lies above its own arm's band as well.
-        widest = at(ece, fault=fault).groupby("severity").agg({"ece_null_low": "min", "ece_null_high": "max"})
-        ends = widest["ece_null_low"], widest["ece_null_high"]
-        above.fill_between(widest.index, *ends, color="#d9d9d9", linewidth=0, zorder=0)
-        above.set_title(fault)
-        below.set_xlabel("severity")
-    axes[0, 0].set(ylabel="ECE (%)", ylim=(0, min(axes[0, 0].get_ylim()[1], ece["mean"].max() + 0.1)))
-    axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
-    axes[1, 0].set(ylabel="log-loss (nats)", yscale="log", ylim=(nll["mean"].min() / 1.5, nll["mean"].max() * 1.5))
-    axes[1, 0].yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
-    axes[1, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    groups = in_groups(rows, arms)
+    figure, axes = canvas(2 * len(groups), len(columns), TITLE, keys, height=1.6, sharex=True, sharey="row")
+    aboves, belows = axes[: len(groups)], axes[len(groups) :]
+    for upper, lower, group in zip(aboves, belows, groups, strict=True):
+        for above, below, fault in zip(upper, lower, columns, strict=True):
+            for arm, shift in zip(group, shifts(len(group), 0.012, 0.06), strict=True):
+                for panel, points in ((above, ece), (below, nll)):
+                    curve(panel, at(points, fault=fault, arm=arm), "severity", arms[arm], shift)
+            # The widest band over the arms: a point above it lies above its own arm's band as well.
+            mine = at(ece[ece["arm"].isin(group)], fault=fault)
+            widest = mine.groupby("severity").agg({"ece_null_low": "min", "ece_null_high": "max"})
+            ends = widest["ece_null_low"], widest["ece_null_high"]
+            above.fill_between(widest.index, *ends, color="#d9d9d9", linewidth=0, zorder=0)
+    for highest, lowest, fault in zip(axes[0], axes[-1], columns, strict=True):
+        highest.set_title(fault)
+        lowest.set_xlabel("severity")
+    top = min(max(panel.get_ylim()[1] for panel in aboves[:, 0]), ece["mean"].max() + 0.1)
+    for panel in aboves[:, 0]:
+        panel.set(ylabel="ECE (%)", ylim=(0, top))
+        panel.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+    for panel in belows[:, 0]:
+        panel.set(ylabel="log-loss (nats)", yscale="log", ylim=(nll["mean"].min() / 1.5, nll["mean"].max() * 1.5))
+        panel.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), minor_locator=NullLocator())
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
     n, worst, fault = repetitions(ece["n"]), ece["severity"].max(), columns[-1]
     size = rows["training_size"].iloc[0]

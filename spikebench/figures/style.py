@@ -11,10 +11,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MultipleLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MultipleLocator, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from spikebench.figures.arms import Style
@@ -56,10 +57,13 @@ def canvas(
     rows: int,
     columns: int,
     title: str,
-    keys: Sequence[Line2D],
+    keys: Sequence[Artist],
     *,
     height: float = 2.1,
     left: float = _LEFT,
+    right: float = _RIGHT,
+    gap: float = 0.3,
+    wspace: float = 0.12,
     **subplots: Any,
 ) -> tuple[Figure, Panels]:
     """A figure with a title, one legend for all panels and a grid of axes [rows, columns] below.
@@ -71,22 +75,24 @@ def canvas(
         keys: entries of the legend.
         height: of one panel, in inches.
         left: space for the y labels, in inches.
+        right: space right of the panels, in inches.
+        gap: between rows of panels, in inches.
+        wspace: between columns of panels, in widths of a panel.
         **subplots: which axes are shared, handed to ``Figure.subplots``.
     """
     columns_of_keys = _columns_that_fit([str(entry.get_label()) for entry in keys])
     top = _TITLE + ceil(len(keys) / columns_of_keys) * _LEGEND_LINE + 0.24
     bottom = 0.42 + _FOOTER
-    gap = 0.3
     total = top + rows * height + (rows - 1) * gap + bottom
     figure = Figure(figsize=(WIDTH, total))
     axes = figure.subplots(rows, columns, squeeze=False, **subplots)
     figure.subplots_adjust(
         left=left / WIDTH,
-        right=1 - _RIGHT / WIDTH,
+        right=1 - right / WIDTH,
         top=1 - top / total,
         bottom=bottom / total,
         hspace=gap / height,
-        wspace=0.12,
+        wspace=wspace,
     )
     figure.text(0.08 / WIDTH, 1 - 0.07 / total, title, size=9.5, weight="bold", va="top")
     figure.legend(
@@ -169,6 +175,28 @@ def shifts(count: int, step: float, room: float) -> list[float]:
 def lower_end(points: pd.DataFrame) -> float:
     """The lowest value that a summary needs to show: an interval of two repetitions may not flatten all the rest."""
     return float(max(points["low"].fillna(points["mean"]).min(), points["mean"].min() - 0.2))
+
+
+def upper_end(points: pd.DataFrame) -> float:
+    """The highest value that a summary needs to show, as ``lower_end``."""
+    return float(min(points["high"].fillna(points["mean"]).max(), points["mean"].max() + 0.2))
+
+
+def zoomed_percent_axis(panels: Panels, points: pd.DataFrame, *, zero: bool = False) -> None:
+    """Y axes in per cent that show the shares of a summary as large as possible, from 0 on where ``zero`` says so."""
+    low, high = 0.0 if zero else lower_end(points), upper_end(points)
+    room = 0.06 * (high - low) + 0.002
+    for panel in panels.flat:
+        panel.set_ylim(max(low - room, 0.0), min(high + room, 1.01))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}"))
+
+
+def size_axis(panel: Axes, sizes: pd.Series) -> None:
+    """A logarithmic axis with the training sizes that were run as its ticks."""
+    ticks = sorted({int(size) for size in sizes})
+    panel.set_xscale("log")
+    panel.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+    panel.xaxis.set_minor_locator(NullLocator())
 
 
 def percent_axis(panels: Panels, lowest: float) -> None:

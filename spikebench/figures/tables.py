@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,29 @@ def hardest(rows: pd.DataFrame) -> pd.DataFrame:
     if rows.empty:
         return rows
     return at(rows, fault=faults(rows)[-1], training_size=rows["training_size"].max())
+
+
+def with_all_data(rows: pd.DataFrame) -> pd.DataFrame:
+    """The cells of each data set that were trained with the most examples."""
+    return rows[rows["training_size"] == rows.groupby("dataset")["training_size"].transform("max")]
+
+
+def in_groups(rows: pd.DataFrame, arms: Iterable[str], most: int = 7) -> list[list[str]]:
+    """The arms in groups of at most ``most``, in which a panel stays legible; arms of a method are never parted.
+
+    Args:
+        rows: with the columns ``arm`` and ``method``.
+        arms: labels, in the order of legends.
+        most: arms in a group.
+    """
+    method_of = dict(zip(rows["arm"], rows["method"], strict=True))
+    groups: list[list[str]] = [[]]
+    for _, same in groupby(arms, key=method_of.__getitem__):
+        together = list(same)
+        if groups[-1] and len(groups[-1]) + len(together) > most:
+            groups.append([])
+        groups[-1] += together
+    return groups
 
 
 def summary(rows: pd.DataFrame, by: Sequence[str], metric: str) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -26,10 +26,15 @@ def measured(point: Mapping[Any, Any]) -> str:
     return f"{percent(point['mean'])} {spread(point['low'], point['high'])}"
 
 
-def by_arm(points: pd.DataFrame, order: Iterable[str]) -> str:
+def number(point: Mapping[Any, Any], digits: int = 2) -> str:
+    """Mean and interval of one point of a summary, as plain numbers."""
+    return f"{point['mean']:.{digits}f} {spread(point['low'], point['high'], 1, digits)}"
+
+
+def by_arm(points: pd.DataFrame, order: Iterable[str], say: Callable[[Mapping[Any, Any]], str] = measured) -> str:
     """``MH in the loop 93.6% [91.2, 96.0], Backprop ...`` for a summary with one point an arm."""
     found = {point["arm"]: point for point in points.to_dict("records")}
-    return ", ".join(f"{arm} {measured(found[arm])}" for arm in order if arm in found)
+    return ", ".join(f"{arm} {say(found[arm])}" for arm in order if arm in found)
 
 
 def repetitions(n: Iterable[int]) -> str:

@@ -38,7 +38,21 @@ BASELINES = {
 METRICS = (
     "accuracy", "nll", "brier", "ece_width_15", "ece_width_20", "ece_mass_15", "ece_null_low", "ece_null_high",
     "spikes", "synaptic_operations", "energy_pj", "chip_presentations", "gradient_steps", "test_size",
+    "ece_debiased", "rmse", "memory_bits",
 )  # fmt: skip
+#: Of the fourth experiment: variant to accuracy lost, spread, by how much it is too confident, spread of its samples.
+VARIANTS = {
+    "full-precision": (0.01, 0.5, 0.06, 0.0),
+    "straight-through": (0.06, 1.0, 0.12, 0.0),
+    "bayes-mode": (0.05, 1.0, 0.09, 0.0),
+    "bayes-ensemble": (0.03, 1.0, 0.02, 0.02),
+}
+#: Its sweeps: data set and kind, training sizes.
+SETS = {
+    "two-moons": (("two_moons", "synthetic", ""), (200,)),
+    "regression": (("regression_1d", "synthetic", ""), (60,)),
+    "recordings": (("mnist_dvs", "simulated", "mnist"), (100, 400, 1250)),
+}
 
 
 def mean_accuracy(arm: tuple[str, str], fault: str, severity: float, size: int) -> float:
@@ -54,6 +68,7 @@ def rows(repetitions: int = 3, preset: str = "default") -> pd.DataFrame:
         row = _row("data_baselines", "baselines", ARMS[2], *base, data)
         row["accuracy"] += mean - mean_accuracy(ARMS[2], "threshold", 0.0, size)
         made.append(row)
+    made += _bisnn(repetitions, preset)
     table = pd.DataFrame(made)
     axes = [c for c in table.columns if c not in ("sweeps", *METRICS)]
     sweeps = table.groupby("cell")["sweeps"].agg(";".join)
@@ -86,7 +101,7 @@ def _cells(repetitions: int) -> Iterator[tuple[Any, ...]]:
 def _row(
     experiment: str, sweep: str, arm: tuple[str, str], fault: str, severity: float, size: int,
     data_settings: dict[str, Any], network: dict[str, Any], settings: dict[str, Any], repetition: int,
-    repetitions: int, preset: str, data: tuple[str, str, str] = ("breast_cancer", "real", ""),
+    repetitions: int, preset: str, data: tuple[str, str, str] = ("breast_cancer", "real", ""), variant: str = "",
 ) -> dict[str, Any]:  # fmt: skip
     axes = {
         "experiment": experiment,
@@ -99,14 +114,16 @@ def _row(
         "network": _canonical(network),
         "method": arm[0],
         "mode": arm[1],
-        "variant": "",
+        "variant": variant,
         "settings": _canonical(settings),
         "fault": fault,
         "severity": severity,
         "training_size": size,
         "repetition": repetition,
     }
-    accuracy = mean_accuracy(arm, fault, severity, size) + 0.01 * (repetition - (repetitions - 1) / 2) * SPREAD[arm]
+    accuracy = mean_accuracy(arm, fault, severity, size) + 0.01 * (repetition - (repetitions - 1) / 2) * SPREAD.get(
+        arm, 1.0
+    )
     estimates = {
         name: {"accuracy": accuracy - 0.01 * k}
         for k, name in enumerate(("averaged-predictions", "best-sample", "last-sample"))
@@ -127,13 +144,17 @@ def _row(
         "spikes": 20.0,
         "synaptic_operations": 300.0,
         "energy_pj": 270.0,
-        "chip_presentations": PRESENTATIONS[arm] * size / 398,
+        "chip_presentations": PRESENTATIONS.get(arm, 0) * size / 398,
         "gradient_steps": 0 if arm == ARMS[0] else 400,
         "test_size": 171,
+        "ece_debiased": 0.4 * (1 - accuracy),
+        "rmse": np.nan,
+        "memory_bits": 4096,
         "choice": "{}",
         "diagnostics": '{"acceptance_rate":0.25,"effective_sample_size":30.0}' if arm == ARMS[0] else "{}",
         "estimates": _canonical(estimates) if arm == ARMS[0] else "{}",
         "reliability": "{}",
+        "outputs": "{}",
         "seconds": 0.5,
         "shared": arm == ARMS[0],
         "peak_memory_mb": 400.0,
@@ -144,6 +165,93 @@ def _row(
         "split_sha256": "b" * 64,
         "digest": "c" * 16,
     }
+
+
+def _bisnn(repetitions: int, preset: str) -> Iterator[dict[str, Any]]:
+    """The fourth experiment: mean accuracy 0.95 less the variant's loss and 0.4 / sqrt(size), ECE as in ``_ece``."""
+    for (sweep, (data, sizes)), variant, r in itertools.product(SETS.items(), VARIANTS, range(repetitions)):
+        loss, spread, _, _ = VARIANTS[variant]
+        aside = 0.01 * (r - (repetitions - 1) / 2) * spread
+        for size in sizes:
+            network: tuple[Any, ...] = ({}, {"hidden": [64]}, {})
+            row = _row("bisnn", sweep, ("bisnn", "off-chip"), "threshold", 0.0, size, *network, r, repetitions, preset,
+                       data, variant)  # fmt: skip
+            accuracy = 0.95 - loss - 0.4 / size**0.5 + aside
+            row |= {"paper": "2012.08300", "accuracy": accuracy, "nll": 2 * (1 - accuracy), "brier": 1 - accuracy}
+            row |= {"ece_width_15": _ece(variant, 10) + aside / 10, "ece_width_20": _ece(variant, 10) + 0.01}
+            if sweep == "regression":
+                row |= dict.fromkeys(METRICS[:8], np.nan) | {"rmse": loss + aside, "outputs": _line(variant, r)}
+            else:
+                row["reliability"] = _reliability(variant, r)
+                if variant == "bayes-ensemble":
+                    row["estimates"] = _canonical(_readings(row["accuracy"], aside))
+            if sweep == "two-moons":
+                row["outputs"] = _moons(variant, r)
+            yield row
+
+
+def _ece(variant: str, members: int) -> float:
+    return VARIANTS[variant][2] * (1 + 1 / members)
+
+
+def _readings(accuracy: float, aside: float) -> dict[str, dict[str, float]]:
+    """An ensemble's estimates: each halving of its members costs a point of accuracy."""
+    of_size = {m: accuracy - 0.01 * np.log2(10 / m) for m in (1, 2, 5, 10, 20)}
+    found = {f"ensemble-{m}": (a, _ece("bayes-ensemble", m) + aside / 10) for m, a in of_size.items()}
+    found |= {"mode": (accuracy - 0.02, _ece("bayes-mode", 10) + aside / 10), "logit-average": (accuracy, 0.5)}
+    return {
+        name: {"accuracy": a, "nll": 2 * (1 - a), "brier": 1 - a, "ece_width_15": e, "ece_width_20": e + 0.01}
+        for name, (a, e) in found.items()
+    }
+
+
+def _reliability(variant: str, repetition: int) -> str:
+    """Bin k of 15 holds (repetition + 1) x k^2 predictions, of which its confidence less the variant's excess is right.
+
+    The excess is 0.05 smaller in each further repetition. The first three bins are empty.
+    """
+    middle = (np.arange(15) + 0.5) / 15
+    accuracy = np.clip(middle - VARIANTS[variant][2] + 0.05 * repetition, 0, 1)
+    filled = np.arange(15) >= 3
+    columns = {"confidence": np.where(filled, middle, np.nan), "accuracy": np.where(filled, accuracy, np.nan)}
+    table = {name: [None if np.isnan(v) else float(v) for v in values] for name, values in columns.items()}
+    return _canonical({**table, "count": [float((repetition + 1) * k * k * (k >= 3)) for k in range(15)]})
+
+
+def _line(variant: str, repetition: int) -> str:
+    """Regression: 0.05 x (repetition - 1) above the truth.
+
+    Samples have the variant's standard deviation where there are data and 2 + repetition times that in the gaps.
+    """
+    x = np.linspace(-1.0, 4.95, 120)
+    true = 0.5 + 0.3 * np.sin(x)
+    seen = np.concatenate([np.linspace(a, a + 0.95, 20) for a in (-1.0, 1.5, 4.0)])
+    gaps = ((x > -0.05 + 1e-9) & (x < 1.5 - 1e-9)) | ((x > 2.45 + 1e-9) & (x < 4.0 - 1e-9))
+    noise = 0.03 * np.sin(40 * seen + repetition)
+    return _canonical({
+        "axes": [[-1.0, 4.95, 120]],
+        "mean": [float(v) for v in true + 0.05 * (repetition - 1)],
+        "sd": [float(v) for v in VARIANTS[variant][3] * np.where(gaps, 2 + repetition, 1)],
+        "seen": [[float(a), float(b)] for a, b in zip(seen, 0.5 + 0.3 * np.sin(seen) + noise, strict=True)],
+        "targets": [float(v) for v in true],
+    })  # fmt: skip
+
+
+def _moons(variant: str, repetition: int, side: int = 16) -> str:
+    """A map with a curved border between the moons, the blurred more the less confident the variant is."""
+    x, y = np.meshgrid(*[np.linspace(0, 1, side)] * 2, indexing="ij")
+    border = 0.5 + 0.3 * np.sin(2 * np.pi * x) - y + 0.02 * repetition
+    p = 1 / (1 + np.exp(-border * 400 * VARIANTS[variant][2]))
+    angle = np.linspace(0, np.pi, 40)
+    upper, lower = (np.cos(angle), np.sin(angle)), (1 - np.cos(angle), 0.5 - np.sin(angle))
+    points = np.concatenate([np.transpose(upper), np.transpose(lower)])
+    points = (points - points.min(axis=0)) / np.ptp(points, axis=0)
+    return _canonical({
+        "axes": [[0.0, 1.0, side]] * 2,
+        "mean": [round(float(v), 3) for v in p.ravel()],
+        "sd": [0.0] * side**2,
+        "seen": [[round(float(v), 3) for v in point] for point in points],
+    })  # fmt: skip
 
 
 def traces(table: pd.DataFrame, points: int = 40, chains: int = 2) -> pd.DataFrame:

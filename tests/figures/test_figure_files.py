@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 import seaborn
 import synthetic
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from spikebench import figures
 from spikebench.errors import UserError
 from spikebench.figures import tables
-from spikebench.figures.arms import LEAD, Arm, styles
+from spikebench.figures.arms import LEAD, Arm, label, styles
 from spikebench.figures.style import canvas, key
 
 Draw = Callable[..., dict[str, Any]]
@@ -38,12 +39,12 @@ def test_a_figure_is_a_png_a_pdf_and_a_json(gallery: Gallery, name: str) -> None
     image = imread(folder / f"{name}.png")
     height, width, _ = image.shape
     assert width == pytest.approx(17 / 2.54 * 150, abs=1)
-    assert 400 < height < 1200
+    assert 380 < height < 1200
     assert 0.01 < (image[..., :3].min(axis=2) < 0.9).mean() < 0.5  # ink: something is drawn, and not everywhere
     assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
-@pytest.mark.parametrize("name", ["accuracy-vs-severity", "ablations"])
+@pytest.mark.parametrize("name", ["accuracy-vs-severity", "ablations", "bisnn-maps", "bisnn-bands"])
 def test_the_same_rows_in_any_order_give_the_same_bytes(
     gallery: Gallery, draw: Draw, rows: pd.DataFrame, tmp_path: Path, name: str
 ) -> None:
@@ -103,16 +104,42 @@ def test_lead_arms_keep_their_colours_whatever_else_is_there(rows: pd.DataFrame)
     whole = styles(rows)
     for table in (rows[rows["mode"] == "oracle"], rows[rows["experiment"] == "faults_and_data"]):
         assert all(whole[label] == style for label, style in styles(table).items())
-    assert list(whole) == ["MH in the loop", "Backprop in the loop", "Backprop off-chip", "Backprop oracle"]
+    assert list(whole) == [
+        *("MH in the loop", "Backprop in the loop", "Backprop off-chip", "Backprop oracle"),
+        *("Full precision", "Straight-through", "Bayes (mode)", "Bayes (ensemble)"),
+    ]
+
+
+def test_bisnn_in_the_loop_says_so(rows: pd.DataFrame) -> None:
+    arms = [Arm("bisnn", "in-the-loop", variant) for variant in synthetic.VARIANTS]
+    assert [label(arm) for arm in arms[1:3]] == ["Straight-through in the loop", "Bayes (mode) in the loop"]
+    assert {LEAD[arm].line for arm in arms} == {"--"}
+    assert [LEAD[arm].colour for arm in arms] == [LEAD[arm._replace(mode="off-chip")].colour for arm in arms]
 
 
 def test_looks_differ_and_colours_are_safe(rows: pd.DataFrame) -> None:
-    safe = {colour.lower() for colour in seaborn.color_palette("colorblind").as_hex()}
+    safe = {colour.lower() for colour in seaborn.color_palette("colorblind").as_hex()} | {
+        "#332288"
+    }  # Tol's muted indigo
     many = [rows.iloc[:1].assign(method=f"method_{i:02d}", mode="oracle") for i in range(14)]
     looks = styles(pd.concat([rows, *many]))
     assert {style.colour for style in looks.values()} <= safe
-    assert len({(s.colour, s.marker) for s in looks.values()}) == len(looks) == 18
-    assert {s.colour for s in LEAD.values()}.isdisjoint({s.colour for label, s in looks.items() if "Method" in label})
+    assert len({(s.colour, s.marker) for s in looks.values()}) == len(looks) == 22
+    assert len({(s.colour, s.marker) for s in LEAD.values()}) == len(LEAD)
+    first = {style.colour for arm, style in LEAD.items() if arm.method != "bisnn"}
+    assert first.isdisjoint(
+        {s.colour for name, s in looks.items() if name.startswith(("Method", "Bayes", "Full", "Str"))}
+    )
+
+
+@pytest.mark.parametrize("name", figures.NAMES)
+def test_no_words_run_off_the_page(draw: Draw, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr("spikebench.figures.drawing.save", lambda figure, *_: drawn.append(figure))
+    draw(name)
+    inches, (width, height) = drawn[0].get_tightbbox(), drawn[0].get_size_inches()
+    assert 0 <= inches.x0 < inches.x1 <= width
+    assert 0 <= inches.y0 < inches.y1 <= height
 
 
 def test_a_new_method_is_drawn_under_a_readable_name(draw: Draw, rows: pd.DataFrame) -> None:
