@@ -20,6 +20,12 @@ ARMS = {
     ("backprop", "off-chip"): "Backprop off-chip",
     ("backprop", "oracle"): "Backprop oracle",
 }
+VARIANTS = {
+    "full-precision": "full precision",
+    "straight-through": "straight-through",
+    "bayes-mode": "Bayes (mode)",
+    "bayes-ensemble": "Bayes (ensemble)",
+}
 
 
 def table(rows: pd.DataFrame) -> str:
@@ -57,10 +63,34 @@ def baselines(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def one_bit(rows: pd.DataFrame) -> str:
+    """BiSNN's variants: accuracy, negative log-likelihood and ECE of the largest training size, a data set a block."""
+    chosen = rows[(rows["experiment"] == "bisnn") & (rows["status"] == "ok") & rows["accuracy"].notna()]
+    chosen = chosen[chosen["sweeps"].str.split(";").map(lambda names: "ablations" not in names)]
+    lines = [
+        "| one-bit weights | learner's examples | n | accuracy in % | NLL in nats | ECE (20 bins) in % |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for _, of_set in chosen.groupby("dataset"):
+        largest = of_set[of_set["training_size"] == of_set["training_size"].max()]
+        for variant, label in VARIANTS.items():
+            arm = largest[largest["variant"] == variant]
+            if arm.empty:
+                continue
+            first, cells = arm.iloc[0], []
+            for column, scale in (("accuracy", 100), ("nll", 1), ("ece_width_20", 100)):
+                interval = mean_interval(scale * arm[column])
+                digits = 3 if scale == 1 else 1
+                cells.append(f"{interval.mean:.{digits}f} ± {interval.high - interval.mean:.{digits}f}")
+            name = display_name(first["dataset"], first["data_kind"], first["data_source"])
+            lines.append(f"| {name}, {label} | {first['training_size']:,} | {len(arm)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def results(rows: pd.DataFrame, claims: list[dict[str, object]]) -> str:
     """The README's section: verdicts with their explanations, then the tables."""
     verdicts = "\n".join(f"- **{claim['id']}.** {claim['explanation']}" for claim in claims)
-    return f"{verdicts}\n\n{table(rows)}\n\n{baselines(rows)}"
+    return f"{verdicts}\n\n{table(rows)}\n\n{one_bit(rows)}\n\n{baselines(rows)}"
 
 
 def main() -> None:
