@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from spikebench.naming import display_name
 from spikebench.statistics import mean_interval
@@ -93,10 +95,21 @@ def results(rows: pd.DataFrame, claims: list[dict[str, object]]) -> str:
     return f"{verdicts}\n\n{table(rows)}\n\n{one_bit(rows)}\n\n{baselines(rows)}"
 
 
+def copy_rows(source: Path, target: Path) -> None:
+    """The rows, small enough for a repository: of the largest sweep, no figure shows reliability and estimates."""
+    table = pq.read_table(source)
+    bulky = pc.equal(table["experiment"], "faults_and_data")
+    for name in ("reliability", "estimates"):
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, pc.if_else(bulky, "{}", table[name]))
+    pq.write_table(table, target, compression="zstd", compression_level=19)
+
+
 def main() -> None:
     """Copy table, claims and figures; rewrite the README between its markers."""
     source = ROOT / "results" / "full"
-    for name in ("rows.parquet", "claims.json", "coverage.csv"):
+    copy_rows(source / "rows.parquet", HERE / "rows.parquet")
+    for name in ("claims.json", "coverage.csv"):
         shutil.copy(source / name, HERE / name)
     (HERE / "figures").mkdir(exist_ok=True)
     for figure in sorted((source / "figures").glob("*.png")):
