@@ -264,7 +264,7 @@ def test_provenance_is_complete(build: Build) -> None:
         "2 CPUs",
     ):
         assert words in text
-    assert "1,191, trained at commit " + "f" * 40 in text
+    assert "1,245, trained at commit " + "f" * 40 in text
 
 
 def test_only_a_smoke_run_has_the_banner(build: Build) -> None:

@@ -119,7 +119,8 @@ class TestPlans:
         assert NOTHING in done.said
 
     def test_another_margin_judges_anew_and_trains_nothing(self, finished: Project) -> None:
-        finished.edit("config/claims.yaml", "    margin: 0.02\n", "    margin: 0.03\n")
+        margin = "    margin: 0.0{}\n    floor:\n      arm: *backprop\n"
+        finished.edit("config/claims.yaml", margin.format(2), margin.format(3))
         done = finished.snakemake("-n")
         assert (done.count("claims"), done.count("report"), done.count("train"), done.count("gather")) == (1, 1, 0, 0)
 
