@@ -129,7 +129,7 @@ def _grid(experiment: Mapping[str, Any], sweep: Mapping[str, Any], config: Confi
         axes["fault"],
         axes["severity"],
         axes["training_size"],
-        range(config.preset.get("repetitions_of", {}).get(experiment["name"], config.preset["repetitions"])),
+        range(config.repetitions(experiment, sweep)),
     )
     for arm, dataset, data_settings, network, fault, severity, size, repetition in product:
         yield Cell(

@@ -163,12 +163,12 @@ def _prepare(work: Work, method: ModuleType, units: Sequence[tuple[float, int]])
     """What is trained, and the unit that hyper-parameters are chosen for where the method chooses them once."""
     shared = work.cells[0]
     given = {**json.loads(shared.data_settings), **work.data, "kind": shared.data_kind, "source": shared.data_source}
-    settings, training = method.Settings(**work.settings), getattr(method, "VARIANTS", {}).get(shared.variant)
+    settings = method.Settings(**work.settings)
+    training = getattr(method, "VARIANTS", {}).get(shared.variant, shared.variant)
 
     def load(repetition: int | str) -> SpikeData:
         return _load(work.root, shared.dataset, json.dumps(given, sort_keys=True), repetition, shared.training_size)
 
-    training = shared.variant if training is None else training
     data = [load(repetition) for _, repetition in units]
     splits = {d.split_sha256: d for d in data}
     info = describe(data[0])

@@ -196,7 +196,7 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     ),
     "key of a preset's sweep": (
         preset(sweeps={"chip_in_the_loop": {"severity": {"arms": []}}}),
-        [PRESET_FILE, "sweeps.chip_in_the_loop.severity", "'arms'", "allowed: axes, settings"],
+        [PRESET_FILE, "sweeps.chip_in_the_loop.severity", "'arms'", "allowed: axes, repetitions, settings"],
     ),
     "axis of a preset's sweep": (
         preset(sweeps={"chip_in_the_loop": {"severity": {"axes": {"faults": ["threshold"]}}}}),

@@ -253,6 +253,15 @@ class TestSweepSettings:
             ("second", 0.75, '{"hidden":[2]}'),
         }
 
+    def test_a_preset_gives_a_sweep_other_repetitions(self, project: Project) -> None:
+        project.change("config/presets/tiny.yaml", sweeps={"chip_in_the_loop": {"second": {"repetitions": 3}}})
+        planned = [(p.sweeps, p.cell.repetition) for p in project.plan().planned]
+        assert Counter(planned) == {("first", 0): 6, ("first", 1): 6} | {("second", r): 6 for r in range(3)}
+
+    def test_a_preset_leaves_a_sweep_out(self, project: Project) -> None:
+        project.change("config/presets/tiny.yaml", sweeps={"chip_in_the_loop": {"second": {"repetitions": 0}}})
+        assert {p.sweeps for p in project.plan().planned} == {"first"}
+
     def test_another_experiments_sweep_of_that_name_is_left_alone(self, project: Project) -> None:
         project.experiment("second", axes=AXES, sweeps=[{"name": "first"}])
         project.change("config/config.yaml", experiments=["chip_in_the_loop", "second"])
