@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from spikebench import local_kernels
+from spikebench import local_kernels, number_kernels
 from spikebench.networks import binary
 
 
@@ -50,7 +50,7 @@ def relax(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Relaxed samples w and 1 - w^2 [B, P] of natural parameters [B, P]; ``keys`` [B] and ``step`` name the draw."""
     weights, slope = torch.empty_like(natural), torch.empty_like(natural)
-    temperature = local_kernels.single(posterior.temperature)
+    temperature = number_kernels.single(posterior.temperature)
     for b in range(len(natural)):
         local_kernels.relax(natural[b].numpy(), temperature, int(keys[b]), step, weights[b].numpy(), slope[b].numpy())
     return weights, slope
@@ -74,10 +74,10 @@ def natural_step(
         rates: [B], eta.
         posterior: tau, rho and w^r_0.
     """
-    constants = [local_kernels.single(getattr(posterior, n)) for n in ("temperature", "kl_weight", "prior", "cap")]
+    constants = [number_kernels.single(getattr(posterior, n)) for n in ("temperature", "kl_weight", "prior", "cap")]
     for b in range(len(natural)):
         arrays = [x[b].numpy() for x in (natural, gradient, weights, slope)]
-        local_kernels.natural_step(*arrays, local_kernels.single(rates[b]), *constants, posterior.literal)
+        local_kernels.natural_step(*arrays, number_kernels.single(rates[b]), *constants, posterior.literal)
 
 
 def sign(natural: torch.Tensor) -> torch.Tensor:

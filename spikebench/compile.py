@@ -22,7 +22,7 @@ from spikebench.events.frames import Frames, write_part
 from spikebench.local_learning import Learning, present
 from spikebench.metropolis import Chains, Target, log_likelihood, run_block
 from spikebench.networks import Network
-from spikebench.neurons import SRMParameters
+from spikebench.neurons import GLMParameters, SRMParameters
 
 
 def main() -> None:
@@ -40,8 +40,17 @@ def main() -> None:
     bptt.loss_gradient(network, weights[:, 0], batch, bptt.Model.of(chip.nominal), "gaussian", spikes)
     srm = Network(2, (2, 2), 2, SRMParameters())
     SimulatedChip(srm, [FaultSpec()], [0]).run(torch.zeros(1, srm.parameters), batch.inputs, batch.index)
+    glm(batch)
     local_learning()
     recordings()
+
+
+def glm(batch: Batch) -> None:
+    """Runs, and one time step, of stochastic neurons."""
+    network = Network(2, (1,), 1, GLMParameters())
+    chip, weights = SimulatedChip(network, [FaultSpec()], [0]), torch.zeros(1, network.parameters)
+    chip.evaluate(weights[:, None], batch.inputs, batch.index)
+    chip.session(weights, 1).advance(batch.inputs[:, :1, 0])
 
 
 def local_learning() -> None:

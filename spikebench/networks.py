@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from spikebench.neurons import LIFParameters, SRMParameters
+from spikebench.neurons import GLMParameters, LIFParameters, SRMParameters
 
 NOMINAL = LIFParameters()
 #: Real-valued weights are programmed into [-FULL_SCALE, FULL_SCALE] when they are quantised or stuck.
@@ -46,6 +46,12 @@ class Network:
     no biases: no always-on lines, and the data's constant line, the last one, is not connected. Convolutions have one
     bias a channel, the last of its weights, which acts past the filters: u = c (sum w p + b) - R.
 
+    GLM networks have one hidden layer. Inputs and hidden neurons drive all neurons, outputs drive outputs (or nothing,
+    see ``GLMParameters``), each line through M filters and always from the next step on; a neuron drives itself through
+    the first filter alone. Every neuron has a bias, the last of its weights, and the data's constant line is not
+    connected. In a layer's weights lines come in the order inputs, hidden, outputs, a line's M weights side by side;
+    ``connected`` says which of them there are.
+
     Attributes:
         inputs: input lines, the data's constant line included.
         hidden: widths of the hidden layers; none where there are convolutions.
@@ -58,13 +64,14 @@ class Network:
 
     Raises:
         ValueError: other numbers of bits, one-bit weights or convolutions of LIF neurons, an SRM network without a
-            layer, or convolutions beside hidden layers, of no picture, or with an even kernel.
+            layer, a GLM network of other than one, or convolutions beside hidden layers, of no picture, or with an even
+            kernel.
     """
 
     inputs: int
     hidden: tuple[int, ...]
     outputs: int
-    neuron: LIFParameters | SRMParameters = NOMINAL
+    neuron: LIFParameters | SRMParameters | GLMParameters = NOMINAL
     count_gain: float = 1.0
     weight_bits: int = 0
     convolutions: tuple[Convolution, ...] = ()
@@ -76,6 +83,8 @@ class Network:
             raise ValueError(f"Network.weight_bits: found {self.weight_bits}; 1 is for SRM neurons, 0 for all")
         if srm and not self.hidden + self.convolutions:
             raise ValueError("Network.hidden: found no layer, and an SRM network is made of nothing else")
+        if isinstance(self.neuron, GLMParameters) and len(self.hidden) != 1:
+            raise ValueError(f"Network.hidden: found {self.hidden}, expected one layer of GLM neurons")
         if not self.convolutions:
             return
         if not srm or self.hidden:
@@ -101,6 +110,9 @@ class Network:
             return tuple((layer.channels, shown[0] * layer.kernel**2 + 1) for shown, layer in pairs)
         if isinstance(self.neuron, SRMParameters):
             return tuple((o, i) for i, o in pairwise((self.inputs - 1, *self.hidden)))
+        if isinstance(self.neuron, GLMParameters):
+            lines, filters = self.inputs - 1 + self.hidden[0], self.neuron.filters
+            return (self.hidden[0], lines * filters + 1), (self.outputs, (lines + self.outputs) * filters + 1)
         widths = (self.inputs, *self.hidden, self.outputs)
         return tuple((o, i if layer == 0 else i + 1) for layer, (i, o) in enumerate(pairwise(widths)))
 
@@ -123,15 +135,19 @@ class Network:
 
     @cached_property
     def fan_outs(self) -> tuple[int, ...]:
-        """Synapses of each line into each layer, as if no picture had a border."""
+        """Synapses that a line drives: one of the inputs, then of each layer, as if no picture had a border."""
+        if isinstance(self.neuron, GLMParameters):
+            (hidden, _), (outputs, _), filters = *self.shapes, self.neuron.filters
+            among = (outputs - 1) * filters + 1 if self.neuron.output_feedback else 0
+            return (hidden + outputs) * filters, (hidden - 1 + outputs) * filters + 1, among
         kernels = [layer.kernel for layer in self.convolutions] or [1] * len(self.shapes)
-        return tuple(o * kernel**2 for (o, _), kernel in zip(self.shapes, kernels, strict=True))
+        return (*(o * kernel**2 for (o, _), kernel in zip(self.shapes, kernels, strict=True)), 0)
 
     @cached_property
     def always_on(self) -> int:
         """Synapses that act at every step: those of always-on lines but the data's, and biases."""
         driven = [o * n for (o, _), n in zip(self.shapes, self.positions, strict=True)]
-        if self.convolutions:
+        if self.convolutions or isinstance(self.neuron, GLMParameters):
             return sum(driven)
         return 0 if isinstance(self.neuron, SRMParameters) else sum(driven[1:])
 
@@ -140,10 +156,25 @@ class Network:
         """Number of weights P."""
         return sum(o * i for o, i in self.shapes)
 
+    @cached_property
+    def connected(self) -> torch.Tensor:
+        """[P] bool, which weights there are: all but some of GLM networks; the others are 0 and stay so."""
+        mask = torch.ones(self.parameters, dtype=torch.bool)
+        if not isinstance(self.neuron, GLMParameters):
+            return mask
+        filters, first = self.neuron.filters, self.inputs - 1
+        hidden, outputs = self.unpack(mask)
+        for layer, start in ((hidden, first), (outputs, first + self.hidden[0])):
+            own = layer[:, :-1].unflatten(1, (-1, filters))[:, start : start + len(layer)]
+            own[range(len(layer)), range(len(layer)), 1:] = False
+        if not self.neuron.output_feedback:
+            outputs[:, (first + self.hidden[0]) * filters : -1] = False
+        return mask
+
     @property
     def memory_bits(self) -> int:
         """What storing the weights takes."""
-        return self.parameters * (self.weight_bits or REAL_BITS)
+        return int(self.connected.sum()) * (self.weight_bits or REAL_BITS)
 
     @property
     def full_scale(self) -> float:

@@ -106,3 +106,47 @@ def srm_step(
     potential = distort(scale * (membrane + bias)) - refractory
     spikes = (potential >= parameters.threshold).to(current.dtype)
     return SRMState(synapse, membrane, refractory, potential, spikes)
+
+
+class GLMParameters(NamedTuple):
+    """Generalised linear model: filters of the past, and whether outputs see their own.
+
+    The constants of arXiv 2102.03280's authors' code.
+
+    Attributes:
+        filters: M, of each synapse.
+        taps: tau, steps that a filter looks back.
+        spacing: mu, of the filters' peaks on the logarithmic axis of time.
+        output_feedback: whether outputs are driven by their own and each other's past spikes, which teacher forcing
+            clamps to the targets.
+    """
+
+    filters: int = 8
+    taps: int = 10
+    spacing: float = 1.5
+    output_feedback: bool = True
+
+
+def raised_cosines(parameters: GLMParameters) -> torch.Tensor:
+    """Filters [taps, M]; a_m(d) acts d + 1 steps after a spike (Pillow et al. 2008).
+
+    a_m(d) = 1/2 + 1/2 cos(clip(pi mu ln(d + 1) - m pi/2, -pi, pi)); the first is [1, 0, 0, ...] from mu = 1.44 on.
+    """
+    delay = torch.arange(1, parameters.taps + 1, dtype=torch.float64)[:, None]
+    peak = torch.arange(parameters.filters, dtype=torch.float64) * (math.pi / 2)
+    phase = math.pi * parameters.spacing * delay.log() - peak
+    values = 0.5 + 0.5 * phase.clamp(-math.pi, math.pi).cos()
+    return values.masked_fill(phase.abs() >= math.pi, 0.0).float()
+
+
+def filtered(history: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+    """Traces phi [..., lines, M] of the last steps' signals [..., taps, lines], the newest first."""
+    return torch.einsum("...dj,dm->...jm", history, filters.to(history.dtype))
+
+
+def glm_spikes(potential: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Spikes of probability sigma(u), from numbers that are uniform in (0, 1): s = 1 if u > ln(U / (1 - U)).
+
+    u_i[t] = b_i + sum_j sum_m w_ij,m phi_j,m[t], where phi looks at steps before t alone.
+    """
+    return (potential > torch.logit(uniform)).to(potential.dtype)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 
 from spikebench.networks import Network
-from spikebench.neurons import SRMParameters
+from spikebench.neurons import GLMParameters, SRMParameters
 
 SRM = SRMParameters(membrane_decay=0.75, synapse_decay=0.5, refractory_decay=0.25)
 #: As many steps of SRM neurons are exact.
@@ -40,6 +40,11 @@ def inputs(network: Network, generator: torch.Generator, samples: int, steps: in
 def srm(hidden: tuple[int, ...] = (16, 3), weight_bits: int = 0) -> Network:
     """An SRM network of four lines beside the constant one; all layers but the last should have 4 or 16 neurons."""
     return Network(5, hidden, 2, SRM, weight_bits=weight_bits)
+
+
+def glm(hidden: int = 3, outputs: int = 2, output_feedback: bool = True, inputs: int = 5) -> Network:
+    """A GLM network with few and short filters, of four lines beside the constant one."""
+    return Network(inputs, (hidden,), outputs, GLMParameters(filters=3, taps=4, output_feedback=output_feedback))
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from spikebench import bernoulli, local_kernels, local_learning
+from spikebench import bernoulli, local_kernels, local_learning, number_kernels
 from spikebench.bernoulli import Posterior
 from spikebench.local_learning import Learning, Traces
 from spikebench.networks import Network
@@ -255,7 +255,7 @@ class TestRelaxedSamples:
         natural, keys = torch.linspace(-10, 10, 4001)[None], torch.tensor([3])
         weights, slope = bernoulli.relax(natural, posterior, keys, 7)
         u = np.empty(4001, np.float32)
-        local_kernels.uniforms(3, 7, u)
+        number_kernels.uniforms(3, 7, u)
         wide = natural[0].double()
         z = (wide + torch.from_numpy(0.5 * np.log(u.astype(float) / (1 - u.astype(float))))) / temperature
         torch.testing.assert_close(weights[0].double(), z.tanh(), atol=3e-6, rtol=0)
@@ -292,7 +292,7 @@ class TestRelaxedSamples:
     def test_numbers_are_uniform_and_do_not_repeat_between_steps_cells_and_weights(self) -> None:
         out = np.empty((40, 20_000), np.float32)
         for row in range(40):
-            local_kernels.uniforms(1 + row % 2, row // 2, out[row])
+            number_kernels.uniforms(1 + row % 2, row // 2, out[row])
         assert out.min() > 0
         assert out.max() < 1
         counts, _ = np.histogram(out, bins=100, range=(0, 1))
@@ -305,8 +305,8 @@ class TestRelaxedSamples:
         @local_kernels.njit
         def both(x, e, n):  # type: ignore[no-untyped-def]
             for i in range(len(x)):
-                e[i] = local_kernels.exponential(x[i])
-                n[i] = local_kernels.logarithm(-x[i])
+                e[i] = number_kernels.exponential(x[i])
+                n[i] = number_kernels.logarithm(-x[i])
 
         x = -np.geomspace(1e-7, 86, 100_000).astype(np.float32)
         e, n = np.empty_like(x), np.empty_like(x)

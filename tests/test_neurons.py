@@ -7,7 +7,18 @@ import snntorch
 import torch
 
 from spikebench.networks import Network, binary, log_probabilities
-from spikebench.neurons import LIFParameters, LIFState, SRMParameters, SRMState, lif_step, srm_step
+from spikebench.neurons import (
+    GLMParameters,
+    LIFParameters,
+    LIFState,
+    SRMParameters,
+    SRMState,
+    filtered,
+    glm_spikes,
+    lif_step,
+    raised_cosines,
+    srm_step,
+)
 
 
 def run(currents: list[float], parameters: LIFParameters) -> tuple[list[float], list[float]]:
@@ -226,3 +237,46 @@ def test_log_probabilities_are_the_softmax_of_scaled_counts() -> None:
     e = torch.tensor(1.0, dtype=torch.float64).exp()
     torch.testing.assert_close(p[0], torch.stack([e / (1 + e), 1 / (1 + e)]))
     assert p[1].tolist() == [0.5, 0.5]
+
+
+def test_raised_cosines_by_their_formula() -> None:
+    filters = raised_cosines(GLMParameters(filters=8, taps=10, spacing=1.5))
+    assert filters.shape == (10, 8) and filters.dtype == torch.float32
+    for d in range(10):
+        for m in range(8):
+            phase = min(max(math.pi * 1.5 * math.log(d + 1) - m * math.pi / 2, -math.pi), math.pi)
+            assert filters[d, m].item() == pytest.approx(0.5 + 0.5 * math.cos(phase), abs=1e-7)
+
+
+def test_raised_cosines_by_hand() -> None:
+    # pi mu ln(d + 1) is 0, pi, ... where mu = 1 / ln 2: the phases of the first two steps are multiples of pi / 2.
+    filters = raised_cosines(GLMParameters(filters=5, taps=2, spacing=1 / math.log(2)))
+    assert filters[0].tolist() == pytest.approx([1, 0.5, 0, 0, 0], abs=1e-7)
+    assert filters[1].tolist() == pytest.approx([0, 0.5, 1, 0.5, 0], abs=1e-7)
+
+
+@pytest.mark.parametrize(("spacing", "is_one_step"), [(1.5, True), (1.45, True), (1.4, False), (0.5, False)])
+def test_the_first_filter_is_one_step_where_filters_are_spaced_enough(spacing: float, is_one_step: bool) -> None:
+    first = raised_cosines(GLMParameters(spacing=spacing))[:, 0].tolist()
+    assert (first == [1.0] + [0.0] * 9) == is_one_step
+
+
+def test_filters_that_do_not_reach_a_step_are_exactly_zero_there() -> None:
+    filters = raised_cosines(GLMParameters())
+    phase = math.pi * 1.5 * torch.arange(1, 11).double().log()[:, None] - torch.arange(8) * (math.pi / 2)
+    assert torch.equal(filters != 0, phase.abs() < math.pi)
+
+
+def test_traces_are_what_each_filter_makes_of_each_line() -> None:
+    history = torch.tensor([[1.0, 0.0], [0.5, 2.0], [0.0, 1.0]])  # two lines, the newest step first
+    filters = torch.tensor([[1.0, 0.5], [0.0, 0.25], [0.0, 4.0]])
+    assert filtered(history, filters).tolist() == [[1, 0.625], [0, 4.5]]
+    assert filtered(history.expand(7, 3, 2).double(), filters).shape == (7, 2, 2)
+
+
+def test_a_glm_neuron_spikes_where_its_number_is_below_its_probability() -> None:
+    u = torch.linspace(-12, 12, 2001, dtype=torch.float64)
+    for uniform in (0.001, 0.3, 0.5, 0.9):
+        spikes = glm_spikes(u, torch.full_like(u, uniform))
+        assert torch.equal(spikes == 1, torch.sigmoid(u) > uniform)
+    assert glm_spikes(torch.tensor([0.0]), torch.tensor([0.5])).item() == 0

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 from spikebench.networks import FULL_SCALE, Network
-from spikebench.neurons import LIFParameters, SRMParameters
+from spikebench.neurons import GLMParameters, LIFParameters, SRMParameters
 from spikebench.seeds import seed
 
 #: No multiplicative deviation takes a quantity below this share of its nominal value.
@@ -37,10 +37,11 @@ class FaultSpec:
             weights of one bit).
         flip: synapse; probability that a programmed weight acts with its sign inverted.
         drift: synapse; mean exponent nu of the power-law decay (t/t0)^-nu over four decades, sd 0.3 of it.
-        threshold: neuron; standard deviation of the threshold, as a fraction (LIF) or in units of u (SRM).
-        time_constant: neuron; standard deviation of every tau as a fraction, tau at least one step.
-        offset: neuron, hidden layers; standard deviation of a constant added to the current (LIF) or to u (SRM).
-        compression: neuron, hidden layers; kappa in I -> tanh(kappa I)/kappa, for SRM neurons of their filtered input.
+        threshold: neuron; standard deviation of the threshold, as a fraction (LIF) or in units of u (SRM, GLM).
+        time_constant: neuron; standard deviation of every tau as a fraction, tau at least one step; not of GLM neurons.
+        offset: neuron, hidden layers; standard deviation of a constant added to the current (LIF) or to u (SRM, GLM).
+        compression: neuron, hidden layers; kappa in I -> tanh(kappa I)/kappa, for SRM and GLM neurons of their filtered
+            input.
         dead: neuron; probability of never spiking.
         saturated: neuron; probability of spiking at every step.
         drop: event; probability that a hidden layer's spike is lost on its way.
@@ -96,10 +97,10 @@ class LayerDevice(NamedTuple):
         stuck: [B, O, I] bool, the synapse ignores its programmed weight.
         stuck_value: [B, O, I], the weight it shows instead (before the gain).
         threshold: [B, O].
-        decay: [B, O], of the membrane.
-        synapse_decay: [B, O], of SRM neurons; 0 for LIF neurons, whose synapses keep nothing.
+        decay: [B, O], of the membrane; 0 for GLM neurons, whose filters are tables.
+        synapse_decay: [B, O], of SRM neurons; 0 for LIF neurons, whose synapses keep nothing, and for GLM neurons.
         refractory_decay: [B, O], likewise.
-        offset: [B, O], constant current; of SRM neurons, potential.
+        offset: [B, O], constant current; of SRM and GLM neurons, potential.
         compression: [B], kappa; 0 is none.
         silent: [B, O] bool, dead neurons.
         saturated: [B, O] bool.
@@ -211,7 +212,9 @@ def _draw_layer(network: Network, spec: FaultSpec, chip: int, layer: int) -> Lay
     )
 
 
-def _constants(nominal: LIFParameters | SRMParameters, draws: _Draws, neurons: int) -> dict[str, torch.Tensor]:
+def _constants(
+    nominal: LIFParameters | SRMParameters | GLMParameters, draws: _Draws, neurons: int
+) -> dict[str, torch.Tensor]:
     """Thresholds and decays of one layer."""
     spread = draws.spec.strength("time_constant")
 
@@ -229,6 +232,14 @@ def _constants(nominal: LIFParameters | SRMParameters, draws: _Draws, neurons: i
             "decay": deviating(float(nominal.membrane_decay), ""),
             "synapse_decay": deviating(float(nominal.synapse_decay), " synapse"),
             "refractory_decay": deviating(float(nominal.refractory_decay), " refractory"),
+        }
+    if isinstance(nominal, GLMParameters):
+        none = torch.zeros(neurons)
+        return {
+            "threshold": draws.spec.strength("threshold") * draws.normal("threshold", neurons),
+            "decay": none,
+            "synapse_decay": none,
+            "refractory_decay": none,
         }
     decay = float(nominal.decay)
     tau = (draws.factor("time_constant", neurons) / (1 - decay)).clamp(min=1.0)

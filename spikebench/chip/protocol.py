@@ -90,16 +90,33 @@ class Chip(Protocol):
     def evaluate(self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
         """Output spike counts [B, C, N, O] of C candidate parameter sets a device, [B, C, P].
 
+        Candidates run independently, each with random numbers of its own where neurons are stochastic: one that is
+        expanded C times gives C runs.
+
         Raises:
             TypeError: the network is one of SRM neurons, whose read-outs belong to the method.
         """
         ...
 
     def run(self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor) -> list[torch.Tensor]:
-        """All spikes, one [B, N, T, neurons] a layer, of parameters [B, P]: float32 of LIF networks, bool of SRM ones.
+        """All spikes, one [B, N, T, neurons] a layer, of parameters [B, P]: float32 of LIF networks, bool of others.
 
         Of convolutions they are as ``Observation`` has them. What a read-out of an SRM network reads is what arrives of
         them, where some are lost or late.
+        """
+        ...
+
+    def likelihood(
+        self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor, targets: torch.Tensor, runs: int
+    ) -> torch.Tensor:
+        """Log-probabilities [B, runs, N] float64 of output spikes ``targets`` [R, N, T, O], of parameters [B, P].
+
+        Outputs are clamped to the targets while hidden neurons run free, in each of ``runs`` runs anew. With v = u less
+        the device's threshold it is the sum over steps and outputs of ln sigma(v) where there is a spike, and of
+        ln sigma(-v) where there is none.
+
+        Raises:
+            TypeError: the network is not one of GLM neurons.
         """
         ...
 
@@ -110,8 +127,15 @@ class Chip(Protocol):
         """
         ...
 
-    def session(self, parameters: torch.Tensor, samples: int) -> Session:
-        """Begin a presentation of ``samples`` examples with parameters [B, P]; all states are zero."""
+    def session(self, parameters: torch.Tensor, samples: int, number: int | None = None) -> Session:
+        """Begin a presentation of ``samples`` examples with parameters [B, P]; all states are zero.
+
+        Args:
+            parameters: to begin with.
+            samples: N.
+            number: of the presentation. It names what GLM neurons draw, so that a training that was broken off draws
+                the same when it goes on; without it, uses are counted.
+        """
         ...
 
     def repeat(self, times: int) -> Chip:

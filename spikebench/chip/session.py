@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spikebench.chip.faults import compress
+from spikebench.chip.faults import Device, LayerDevice, compress
 from spikebench.chip.protocol import Observation
 from spikebench.convolutions import pool, split, weigh
 from spikebench.neurons import LIFParameters, LIFState, SRMParameters, SRMState, lif_step, srm_step
@@ -51,7 +51,7 @@ class SimulatedSession:
         for index, ((weights, _), layer) in enumerate(zip(self._weights, chip.device.layers, strict=True)):
             weighed = weigh(chip.network, index, signal.to(weights.dtype), weights).float()
             state = self._neurons(index, weighed)
-            spikes = torch.where(layer.silent[:, None], 0.0, torch.where(layer.saturated[:, None], 1.0, state.spikes))
+            spikes = forced(layer, state.spikes)
             if clamp is not None and index == last:
                 spikes = clamp
             self._states[index] = state._replace(spikes=spikes)
@@ -88,8 +88,26 @@ class SimulatedSession:
         if not bool(device.drop.any() or device.jitter.any()):
             return spikes
         draws = torch.stack([torch.rand((2, *spikes.shape[1:]), generator=g) for g in self._events])
-        sent = spikes * (draws[:, 0] >= device.drop[:, None, None])
-        late = sent * (draws[:, 1] < device.jitter[:, None, None])
-        arriving = ((sent - late) + self._late[layer]).clamp(max=1.0)
-        self._late[layer] = late
+        arriving, self._late[layer] = transmit(device, spikes, self._late[layer], draws)
         return arriving
+
+
+def forced(layer: LayerDevice, spikes: torch.Tensor) -> torch.Tensor:
+    """Spikes [B, N, neurons], but those of dead and saturated neurons."""
+    return torch.where(layer.silent[:, None], 0.0, torch.where(layer.saturated[:, None], 1.0, spikes))
+
+
+def transmit(
+    device: Device, spikes: torch.Tensor, late: torch.Tensor, draws: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What arrives of spikes [B, N, neurons], and what of them is late; two that arrive at once count as one.
+
+    Args:
+        device: B devices.
+        spikes: that set out.
+        late: of the step before.
+        draws: [B, 2, N, neurons], uniform: whether each is lost, and whether late.
+    """
+    sent = spikes * (draws[:, 0] >= device.drop[:, None, None])
+    delayed = sent * (draws[:, 1] < device.jitter[:, None, None])
+    return ((sent - delayed) + late).clamp(max=1.0), delayed

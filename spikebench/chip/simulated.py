@@ -1,4 +1,4 @@
-"""Simulated devices: compiled kernels for dense networks whose spikes are neither lost nor late, else the session."""
+"""Simulated devices: compiled kernels, or the session where LIF or SRM networks lose spikes or have convolutions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from spikebench.chip import kernels, srm
+from spikebench.chip import glm, kernels, srm
 from spikebench.chip.faults import Device, FaultSpec, draw_device, effective_weights
 from spikebench.chip.kept import Kept
-from spikebench.chip.protocol import Meter
+from spikebench.chip.protocol import Meter, Session
 from spikebench.chip.session import SimulatedSession
 from spikebench.data import is_constant
 from spikebench.networks import Network, binary
-from spikebench.neurons import SRMParameters
+from spikebench.neurons import GLMParameters, SRMParameters
 from spikebench.seeds import seed
 
 
@@ -31,6 +31,7 @@ class SimulatedChip:
 
     Attributes:
         srm: whether the neurons are SRM neurons.
+        glm: whether they are GLM neurons.
         stage: names the part of a run, so that what is drawn anew in testing does not repeat training's draws.
         count_activity: whether spikes and operations are metered beside presentations; training has no use for them.
     """
@@ -44,14 +45,16 @@ class SimulatedChip:
         self.binary_inputs = binary_inputs
         self.device = draw_device(network, specs, chip_seeds)
         self.srm = isinstance(network.neuron, SRMParameters)
+        self.glm = isinstance(network.neuron, GLMParameters)
         self.meter = Meter.zero(len(specs))
         self.count_activity = True
         self.stage = "training"
         # Decided by the fault family, whatever the severity: a cell takes the same path, and gets the same bits, alone
         # and beside cells of other severities.
         lossless = not any(spec.drop or spec.jitter for spec in specs)
-        self._compiled = lossless and not network.convolutions
-        self.deterministic = lossless and not any(spec.programming_noise or spec.read_noise for spec in specs)
+        self._compiled = self.glm or (lossless and not network.convolutions)
+        steady = lossless and not any(spec.programming_noise or spec.read_noise for spec in specs)
+        self.deterministic = steady and not self.glm
         self._uses: Counter[str] = Counter()
 
     @property
@@ -80,6 +83,10 @@ class SimulatedChip:
         return srm.Flat(self.network, self.device)
 
     @cached_property
+    def _flat_glm(self) -> glm.Flat:
+        return glm.Flat(self.network, self.device)
+
+    @cached_property
     def nominal(self) -> Device:
         """The ideal device, B times."""
         return draw_device(self.network, [FaultSpec()] * self.devices, self.chip_seeds)
@@ -97,7 +104,9 @@ class SimulatedChip:
         """
         if self.srm:
             raise TypeError("an SRM network has no output counts: its read-outs belong to the method")
-        if self._compiled:
+        if self.glm:
+            counts = self._count_glm(parameters, inputs, index)
+        elif self._compiled:
             counts = self._simulate(parameters, inputs, index, keep=False)[0][..., -self.network.outputs :]
         else:
             candidates = [self.run(parameters[:, c], inputs, index)[-1].sum(dim=2) for c in range(parameters.shape[1])]
@@ -116,6 +125,9 @@ class SimulatedChip:
         if self._compiled:
             if self.srm:
                 return self._simulate_srm(parameters, inputs, index)
+            if self.glm:
+                spikes = self._simulate_glm(parameters, inputs, index, self._keys_glm(), keep=True).spikes
+                return list(spikes.split(self.network.widths, dim=-1))
             _, spikes = self._simulate(parameters[:, None], inputs, index, keep=True)
             return list(spikes.split([o for o, _ in self.network.shapes], dim=-1))
         session = self.session(parameters, inputs.shape[1])
@@ -123,21 +135,39 @@ class SimulatedChip:
         steps = [[s.to(kind) for s in session.advance(inputs[index, :, t]).spikes] for t in range(inputs.shape[2])]
         return [torch.stack(layer, dim=2) for layer in zip(*steps, strict=True)]
 
-    def session(self, parameters: torch.Tensor, samples: int) -> SimulatedSession:
+    def likelihood(
+        self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor, targets: torch.Tensor, runs: int
+    ) -> torch.Tensor:
+        """Log-probabilities [B, runs, N] of targets [R, N, T, O], of parameters [B, P]; see ``protocol.Chip``.
+
+        Raises:
+            TypeError: the neurons are not GLM neurons.
+        """
+        if not self.glm:
+            raise TypeError("only spikes of GLM neurons have a likelihood")
+        return self._simulate_glm(parameters, inputs, index, self._keys_glm(), runs, targets=targets).likelihood
+
+    def session(self, parameters: torch.Tensor, samples: int, number: int | None = None) -> Session:
         """Begin a presentation; see ``protocol.Chip``."""
+        if self.glm:
+            return glm.GLMSession(self, parameters, samples, number)
         return SimulatedSession(self, parameters, samples)
 
-    def generators(self, effect: str) -> list[torch.Generator]:
-        """Fresh randomness a device and use, the same in every batch that the device stands in.
+    def keys(self, effect: str, number: int | None = None) -> list[int]:
+        """Fresh 63-bit keys, one a device, of the next use; the same in every batch that the device stands in.
 
-        Uses are counted for each effect: what else its neighbours draw must not shift a device's own draws.
+        Uses are counted for each effect, unless a presentation has a number: what else its neighbours draw must not
+        shift a device's own draws.
         """
+        if number is not None:
+            return [seed(chip=c, effect=effect, presentation=number, stage=self.stage) for c in self.chip_seeds]
         self._uses[effect] += 1
         use = self._uses[effect]
-        return [
-            torch.Generator().manual_seed(seed(chip=c, effect=effect, use=use, stage=self.stage))
-            for c in self.chip_seeds
-        ]
+        return [seed(chip=c, effect=effect, use=use, stage=self.stage) for c in self.chip_seeds]
+
+    def generators(self, effect: str) -> list[torch.Generator]:
+        """Fresh randomness a device and use, of ``keys``."""
+        return [torch.Generator().manual_seed(key) for key in self.keys(effect)]
 
     def program(self, parameters: torch.Tensor) -> torch.Tensor:
         """Effective weights [B, C, P] of programmed weights [B, C, P], with fresh programming noise."""
@@ -151,7 +181,8 @@ class SimulatedChip:
             effective_weights(w, layer, self.device.levels, noise[index] if noise else None)
             for index, (w, layer) in enumerate(zip(self.network.unpack(parameters), self.device.layers, strict=True))
         ]
-        return torch.cat([w.flatten(2) for w in weights], dim=-1)
+        effective = torch.cat([w.flatten(2) for w in weights], dim=-1)
+        return effective.masked_fill_(~self.network.connected, 0.0) if self.glm else effective
 
     def _simulate(
         self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor, keep: bool
@@ -190,6 +221,41 @@ class SimulatedChip:
         self.meter.presentations += samples
         return spikes
 
+    def _count_glm(self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """Output counts [B, C, N, O] of candidates [B, C, P]."""
+        candidates, keys = parameters.shape[1], self._keys_glm()
+        # Runs of one network share what its inputs add; one that is programmed anew each time is another each time.
+        same = parameters.stride(1) == 0 and not bool(self.device.programming_noise.any())
+        runs = candidates if same else 1
+        counts = [
+            self._simulate_glm(parameters[:, c], inputs, index, keys, runs, first=c).counts
+            for c in range(0, candidates, runs)
+        ]
+        return torch.cat(counts, dim=1)
+
+    def _keys_glm(self) -> np.ndarray:
+        return np.array([self.keys("neurons"), self.keys("events")], np.int64).T.copy()
+
+    def _simulate_glm(
+        self,
+        parameters: torch.Tensor,
+        inputs: torch.Tensor,
+        index: torch.Tensor,
+        keys: np.ndarray,
+        runs: int = 1,
+        first: int = 0,
+        targets: torch.Tensor | None = None,
+        keep: bool = False,
+    ) -> glm.Runs:
+        """Runs of parameters [B, P] that are programmed once; see ``glm.run``."""
+        samples, steps = inputs.shape[1:3]
+        weights = self.program(parameters[:, None])[:, 0]
+        result = glm.run(self.network, self._flat_glm, weights, inputs, index, keys, runs, first, targets, keep)
+        if self.count_activity:
+            self.record(result.totals, runs * result.shown[index], runs * samples * steps)
+        self.meter.presentations += runs * samples
+        return result
+
     def record(
         self, spikes: Sequence[torch.Tensor], shown: torch.Tensor, steps: int, sent: Sequence[torch.Tensor] = ()
     ) -> None:
@@ -206,7 +272,7 @@ class SimulatedChip:
         self.meter.synaptic_operations += weighed if self.binary_inputs else 0
         self.meter.input_operations += 0 if self.binary_inputs else weighed
         self.meter.synaptic_operations += steps * self.network.always_on
-        for count, leaving, fan_out in zip(spikes, sent or spikes, [*fan_outs[1:], 0], strict=True):
+        for count, leaving, fan_out in zip(spikes, sent or spikes, fan_outs[1:], strict=True):
             self.meter.spikes += count
             self.meter.synaptic_operations += leaving * fan_out
 

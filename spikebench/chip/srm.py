@@ -30,6 +30,11 @@ class Events(NamedTuple):
     values: np.ndarray
     constant: bool
 
+    def number(self, samples: int, steps: int) -> np.ndarray:
+        """How many there are in each split's ``samples`` and ``steps``, [R]."""
+        counts: np.ndarray = np.diff(self.starts[:: samples * (1 if self.constant else steps)])
+        return counts * (steps if self.constant else 1)
+
 
 class Flat:
     """A device as the kernel takes it: one array a quantity over all neurons of all layers."""
@@ -65,15 +70,15 @@ def run(
     samples, steps = inputs.shape[1:3]
     shapes = [(len(weights), samples, steps, neurons) for neurons, _ in network.shapes]
     spikes = np.empty(sum(math.prod(shape) for shape in shapes), np.bool_)
-    starts, lines, values, constant = events(inputs)
+    shown = events(inputs)
     by_line = torch.cat([w.mT.flatten(1) for w in network.unpack(weights)], dim=1).numpy()
     srm_kernel.run(
-        by_line, index.numpy(), starts, lines, values, constant,
+        by_line, index.numpy(), *shown,
         flat.shapes, flat.constants, flat.scales, flat.kappa, samples, steps, spikes,
     )  # fmt: skip
     parts = torch.from_numpy(spikes).split([math.prod(shape) for shape in shapes])
-    shown = np.diff(starts[:: samples * (1 if constant else steps)]) * (steps if constant else 1)
-    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)], torch.from_numpy(shown)
+    layers = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+    return layers, torch.from_numpy(shown.number(samples, steps))
 
 
 def _events(inputs: torch.Tensor) -> Events:

@@ -39,11 +39,9 @@ def collect(rows, width):
 
 
 @njit(inline="always", **OPTIONS)
-def weigh(weights, lines, values, first, end, total):
-    """total[o] = sum of values[k] w[lines[k], o], four lines a pass, in their order."""
+def add(weights, lines, values, first, end, total):
+    """total[o] += sum of values[k] w[lines[k], o], four lines a pass, in their order."""
     width = len(total)
-    for o in range(width):
-        total[o] = np.float32(0.0)
     k = first
     while k + 4 <= end:
         w0, w1, w2, w3 = weights[lines[k]], weights[lines[k + 1]], weights[lines[k + 2]], weights[lines[k + 3]]
@@ -113,7 +111,8 @@ def run_layer(weights, starts, lines, values, first_row, constant, constants, sc
         state[:] = np.float32(0.0)
         for t in range(steps):
             if t == 0 or not constant:
-                weigh(weights, lines, values, starts[row], starts[row + 1], total)
+                total[:] = np.float32(0.0)
+                add(weights, lines, values, starts[row], starts[row + 1], total)
                 row += 1
             advance(total, constants, scale, kappa, state, spikes[n, t])
 
