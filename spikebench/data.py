@@ -28,6 +28,11 @@ class DataSettings:
     kind: str = "real"
     source: str = ""
 
+    @property
+    def fewest(self) -> int:
+        """Examples that a learner needs at least: two to learn from, two for validation."""
+        return 4
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -135,6 +140,14 @@ class Batch(NamedTuple):
             inputs = self.inputs[split, rows]
         return Batch(inputs, self.targets[split, rows], torch.arange(len(rows)))
 
+    def at(self, rows: torch.Tensor) -> Batch:
+        """Examples ``rows`` [n] of every split."""
+        if is_constant(self.inputs):
+            inputs = self.inputs[:, rows, :1].expand(-1, -1, self.inputs.shape[2], -1)
+        else:
+            inputs = self.inputs[:, rows]
+        return Batch(inputs, self.targets[:, rows], self.index)
+
     def repeat(self, times: int) -> Batch:
         """The same data for ``times`` as many cells, cell-major: [a, b] becomes [a, a, b, b]."""
         return self._replace(index=self.index.repeat_interleave(times))
@@ -166,6 +179,10 @@ class StoredBatch(NamedTuple):
         """As that of ``Batch``."""
         split = self.index[:, None]
         return Batch(self.inputs[split, rows].load(), self.targets[split, rows], torch.arange(len(rows)))
+
+    def at(self, rows: torch.Tensor) -> Batch:
+        """As that of ``Batch``."""
+        return StoredBatch(self.inputs[:, rows], self.targets[:, rows], self.index).loaded()
 
     def part(self, first: int, last: int) -> Batch:
         """Examples ``first`` to ``last`` of every split, in memory."""
@@ -227,6 +244,7 @@ class SpikeData:
         layout: (channels, height, width) of the input lines where they are a picture, the constant line not counted;
             empty where they are not.
         probe: where there is one, after the test it is predicted too; of data sets of two classes or of one value.
+        memorised: all three parts are the same examples: what is measured is memory, not generalisation.
     """
 
     task: Task
@@ -239,10 +257,13 @@ class SpikeData:
     split_sha256: str
     layout: tuple[int, ...] = ()
     probe: Probe | None = None
+    memorised: bool = False
 
     @property
     def labelled(self) -> Split:
         """Training and validation examples together: all that the learner was given."""
+        if self.memorised:
+            return self.train
         targets = torch.cat([self.train.targets, self.validation.targets])
         first, second = self.train.inputs, self.validation.inputs
         if isinstance(first, Stored) and isinstance(second, Stored):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,6 +22,8 @@ from spikebench.sweep import Cell
 ADDITION_PJ, MULTIPLY_ACCUMULATE_PJ = 0.9, 4.6
 #: Steps of a training run that are kept as a trace.
 TRACE_POINTS = 50
+#: Of so many runs the likelihood is averaged, as far as there are as many.
+RUNS = (1, 2, 5, 10, 20, 50, 100)
 
 Row = dict[str, Any]
 
@@ -30,10 +34,10 @@ def _majority(data: SpikeData) -> int:
 
 
 def measure(values: torch.Tensor, data: SpikeData, cell: Cell) -> Row:
-    """Metrics of probabilities [S, N, C] or outputs [S, N, 1] against the test targets."""
+    """Metrics of probabilities [S, N, C], outputs [S, N, 1] or spikes [S, N, T, O] against the test targets."""
     size = {"test_size": float(len(data.test.targets))}
-    if data.task == "regression":
-        return size | {"rmse": _rmse(values, data)}
+    if data.task != "classification":
+        return size | _error(values, data)
     p, labels, majority = values.double().numpy(), data.test.targets.numpy(), _majority(data)
     row: Row = metrics.classification_metrics(p, labels, majority, seed(purpose="null-band", cell=cell.id))
     mean = p.mean(axis=0)
@@ -43,24 +47,57 @@ def measure(values: torch.Tensor, data: SpikeData, cell: Cell) -> Row:
     )
 
 
-def scores(values: torch.Tensor, data: SpikeData) -> dict[str, float]:
-    """Accuracy, proper scores and calibration of another estimator; where values are learnt, its error."""
-    if data.task == "regression":
-        return {"rmse": _rmse(values, data)}
+def scores(values: torch.Tensor, data: SpikeData, cell: Cell, name: str) -> dict[str, float]:
+    """Accuracy, proper scores and calibration of another estimator; where values or spikes are learnt, its error.
+
+    Args:
+        values: as those of ``measure``.
+        data: with the test targets.
+        cell: whose estimator it is.
+        name: the estimator's.
+    """
+    if data.task != "classification":
+        return _error(values, data)
     p, labels, majority = values.double().numpy(), data.test.targets.numpy(), _majority(data)
     confidence, correct = metrics.decided(p, labels, majority)
+    bits = seed(purpose="null-band", cell=cell.id, estimator=name)
+    null_low, null_high = metrics.ece_null_band(confidence, 15, seed=bits)
     return {
         "accuracy": metrics.accuracy(p, labels, majority),
         "nll": metrics.negative_log_likelihood(p, labels),
         "brier": metrics.brier(p, labels),
         "ece_width_15": metrics.expected_calibration_error(confidence, correct, 15),
         "ece_width_20": metrics.expected_calibration_error(confidence, correct, 20),
+        "ece_null_low": null_low,
+        "ece_null_high": null_high,
     }
 
 
-def _rmse(outputs: torch.Tensor, data: SpikeData) -> float:
-    """Root mean squared error of the samples' mean, of outputs [S, N, 1]."""
-    return float((outputs.double().mean(dim=0) - data.test.targets).square().mean().sqrt())
+def _error(values: torch.Tensor, data: SpikeData) -> dict[str, float]:
+    """Root mean squared error of the samples' mean of outputs [S, N, 1]; share of wrong bits of spikes [S, N, T, O]."""
+    if data.task == "sequence":
+        return {"bit_error": float((values.float() - data.test.targets).abs().mean(dtype=torch.float64))}
+    return {"rmse": float((values.double().mean(dim=0) - data.test.targets).square().mean().sqrt())}
+
+
+def log_likelihood(scores: torch.Tensor, runs: int) -> torch.Tensor:
+    """log((1/s) sum exp) over blocks of s ``runs`` of log-likelihoods [..., S, N], averaged over blocks and examples.
+
+    Returns:
+        [...], in nats. One run a block is a lower bound of many, on average. What is left of the S is not looked at.
+    """
+    blocks = scores.shape[-2] // runs
+    of_blocks: torch.Tensor = scores[..., : blocks * runs, :].unflatten(-2, (blocks, runs)).logsumexp(dim=-2)
+    return of_blocks.mean(dim=(-2, -1)) - math.log(runs)
+
+
+def likelihoods(scores: torch.Tensor) -> dict[str, dict[str, float]]:
+    """Of log-likelihoods [S, N]: as estimates by one run, two, ..., as far as there are as many."""
+    return {
+        f"likelihood-{runs}": {"log_likelihood": float(log_likelihood(scores, runs))}
+        for runs in RUNS
+        if runs <= len(scores)
+    }
 
 
 def outputs(values: torch.Tensor, probe: Probe) -> str:
@@ -80,6 +117,21 @@ def outputs(values: torch.Tensor, probe: Probe) -> str:
     if probe.targets is not None:
         document["targets"] = _rounded(probe.targets)
     return json.dumps(document)
+
+
+def raster(spikes: torch.Tensor, targets: torch.Tensor) -> str:
+    """The first example's target and the first run's answer as JSON: bits packed by ``numpy.packbits``, in base 64.
+
+    Args:
+        spikes: [S, N, T, O].
+        targets: [N, T, O].
+    """
+
+    def packed(bits: torch.Tensor) -> str:
+        return base64.b64encode(np.packbits(bits.numpy() > 0.5).tobytes()).decode()
+
+    shape = list(targets.shape[1:])
+    return json.dumps({"shape": shape, "target": packed(targets[0]), "generated": packed(spikes[0, 0])})
 
 
 def _rounded(values: torch.Tensor) -> Any:

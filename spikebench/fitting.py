@@ -22,6 +22,8 @@ Report = Callable[[float], None]
 
 #: Examples on disk that are shown to ``predict`` at once.
 PART = 256
+#: Examples at most whose targets' likelihood is asked for.
+SCORED = 100
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,9 @@ def predict(method: ModuleType, task: Task, state: Any, batch: Batch | StoredBat
 
 
 def answer(prediction: Prediction, task: str) -> torch.Tensor:
-    """What a task asks for: probabilities [B, S, N, C] of a classification, outputs [B, S, N, 1] of a regression.
+    """What a task asks for: probabilities [B, S, N, C] of a classification, else outputs.
+
+    Those of a regression are values [B, S, N, 1], those of a sequence spikes [B, S, N, T, O].
 
     Raises:
         TypeError: the prediction does not say.
@@ -162,6 +166,22 @@ def estimates(
     """The method's other estimates of a whole batch."""
     parts = [method.estimates(task, state, shown.inputs, shown.index, chip) for shown in _shown(batch)]
     return {name: torch.cat([part[name] for part in parts], dim=2) for name in parts[0]}
+
+
+def score(method: ModuleType, task: Task, state: Any, batch: Batch | StoredBatch, chip: SimulatedChip) -> torch.Tensor:
+    """The method's log-likelihood [B, S, n] of the targets of ``SCORED`` examples, or of all where they are fewer.
+
+    They are spread evenly over the batch: the test parts of some data sets come class by class.
+
+    Raises:
+        TypeError: the method has no ``score``.
+    """
+    if not hasattr(method, "score"):
+        raise TypeError("the method has no score, by which the hyper-parameters of a sequence are chosen")
+    some = min(SCORED, batch.size)
+    shown = batch.at(torch.arange(some) * batch.size // some)
+    scores: torch.Tensor = method.score(task, state, shown.inputs, shown.targets, shown.index, chip)
+    return scores
 
 
 def _shown(batch: Batch | StoredBatch) -> Iterator[Batch]:

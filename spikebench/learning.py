@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 import torch
 
 from spikebench.chip.simulated import SimulatedChip
-from spikebench.fitting import Report, Shard, answer, fit, gradient_steps, predict
+from spikebench.data import Batch, StoredBatch
+from spikebench.evaluation import log_likelihood
+from spikebench.fitting import Report, Shard, answer, fit, gradient_steps, predict, score
+from spikebench.method import Task
 
 Candidates = Sequence[Mapping[str, float]]
 
@@ -106,10 +109,10 @@ def search_space(shard: Shard) -> Candidates:
 
 def steps_paid(shard: Shard) -> int:
     """Optimiser steps of search and training for one cell."""
-    learner, held_out = len(shard.splits[0].train.targets), len(shard.splits[0].validation.targets)
+    learner, given = len(shard.splits[0].train.targets), len(shard.splits[0].labelled.targets)
     times = len(search_space(shard))
     searched = times * gradient_steps(shard.settings, learner, shard.info.steps) if times > 1 else 0
-    return searched + gradient_steps(shard.settings, learner + held_out, shard.info.steps)
+    return searched + gradient_steps(shard.settings, given, shard.info.steps)
 
 
 def _values(candidates: Candidates, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
@@ -133,8 +136,7 @@ def _search(
     best, paid = {}, {}
     for variant in variants:
         chip = _as_it_is(wide.chip)
-        prediction = predict(method, wide.task(choice, variant), state, held_out, chip)
-        loss = _loss(answer(prediction, shard.info.task), held_out.targets[held_out.index], shard.info.task)
+        loss = _loss(method, wide.task(choice, variant), state, held_out, chip)
         best[variant] = [int(number) for number in loss.unflatten(0, (-1, times)).argmin(dim=1)]
         paid[variant] = chip.meter.presentations.unflatten(0, (-1, times)).sum(dim=1)
     return best, paid
@@ -147,10 +149,17 @@ def _as_it_is(chip: SimulatedChip) -> SimulatedChip:
     return other
 
 
-def _loss(values: torch.Tensor, targets: torch.Tensor, task: str) -> torch.Tensor:
-    """[B], of values [B, S, N, ...]: the negative log-likelihood or the squared error of the samples' mean."""
-    mean = values.mean(dim=1)
-    if task == "classification":
+def _loss(
+    method: ModuleType, task: Task, state: Any, held_out: Batch | StoredBatch, chip: SimulatedChip
+) -> torch.Tensor:
+    """[B]: the negative log-likelihood of the samples' mean; of a regression its squared error."""
+    if task.info.task == "sequence":
+        scores = score(method, task, state, held_out, chip)
+        loss = -log_likelihood(scores, scores.shape[1])
+        return loss.where(loss.isfinite(), torch.inf)
+    mean = answer(predict(method, task, state, held_out, chip), task.info.task).mean(dim=1)
+    targets = held_out.targets[held_out.index]
+    if task.info.task == "classification":
         of_label = mean.clamp(min=1e-12).gather(2, targets[..., None])
         return -of_label.log().mean(dim=(1, 2)).nan_to_num(nan=torch.inf)
     return (mean - targets).square().mean(dim=(1, 2)).nan_to_num(nan=torch.inf)

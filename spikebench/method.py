@@ -7,11 +7,12 @@ A method is a module with
     BATCHED: bool                  whether one call may train many cells at once (else B is always 1)
     SECONDS_PER_CELL: float        forecast for packing jobs, default preset, one core
     Settings                       a frozen dataclass of hyper-parameters with defaults
-    init, step, predict            pure functions of the types below; ``score`` where a likelihood of targets is needed
+    init, step, predict            pure functions of the types below; ``score`` where a likelihood of targets is wanted,
+                                   which a search on sequences needs
 
 and, where it needs them,
 
-    TASKS: tuple[str, ...]         what it learns: classification (alone, where it says nothing), regression
+    TASKS: tuple[str, ...]         what it learns: classification (alone, where it says nothing), regression, sequence
     VARIANTS: dict[str, str]       its variants, each with the name of the training that it is a reading of
     network                        a function of DataInfo, the sweep's layers and training; else dense LIF layers
 
@@ -132,15 +133,18 @@ class WithEstimates(Method, Protocol):
     def estimates(
         self, task: Task, state: Any, inputs: torch.Tensor, index: torch.Tensor, chip: Chip
     ) -> Mapping[str, torch.Tensor]:
-        """Probabilities [B, S, N, C] by the estimator's name."""
+        """By the estimator's name what ``Prediction`` holds for the task, as probabilities [B, S, N, C]."""
         ...
 
 
 class WithScore(Method, Protocol):
-    """A method that gives targets a likelihood."""
+    """A method that gives targets a likelihood: class labels [R, N], or spikes [R, N, T, O] of a sequence.
+
+    It is asked of some test examples, after the test, and where a search is on sequences of validation examples.
+    """
 
     def score(
         self, task: Task, state: Any, inputs: torch.Tensor, targets: torch.Tensor, index: torch.Tensor, chip: Chip
     ) -> torch.Tensor:
-        """log-likelihood [B, S, N] of the targets [R, N, ...]."""
+        """log-likelihood [B, S, N] of the targets [R, N, ...] in each of S runs, in nats, float64."""
         ...

@@ -45,7 +45,7 @@ PAIRING = (
     "repetition",
 )
 #: Result columns that a parent run shows against severity.
-CURVES = ("accuracy", "nll", "brier", "ece_width_15", "spikes", "energy_pj")
+CURVES = ("accuracy", "nll", "brier", "ece_width_15", "spikes", "energy_pj", "bit_error", "log_likelihood")
 #: Where runs start whose rows do not say when their training began: 2000-01-01 UTC, in ms.
 START = 946_684_800_000
 #: The state that MLflow shows for the status of a row; the tag ``status`` keeps the row's own word.

@@ -21,7 +21,7 @@ from spikebench.chip.simulated import SimulatedChip
 from spikebench.data import Batch, DataInfo, SpikeData
 from spikebench.errors import Unavailable
 from spikebench.evaluation import Row
-from spikebench.fitting import Report, Shard, answer, estimates, fit, predict
+from spikebench.fitting import Report, Shard, answer, estimates, fit, predict, score
 from spikebench.learning import Learnt, ideal, learn, steps_paid
 from spikebench.networks import Network
 from spikebench.seeds import seed
@@ -114,31 +114,40 @@ def _measure(cells: Sequence[Cell], shard: Shard, method: ModuleType, learnt: Le
     task, test = shard.task(learnt.choice, cells[0].variant), shard.batch(lambda data: data.test)
     deployed = shard.devices("test")
     prediction = predict(method, task, learnt.state, test, deployed)
-    values, others = answer(prediction, shard.info.task), {}
+    values, others, scored = answer(prediction, shard.info.task), dict[str, torch.Tensor](), list[torch.Tensor]()
+    # Other devices, so that their meters do not mix with that of the primary estimate.
     if hasattr(method, "estimates"):
-        # Other devices, so that their meter does not mix with that of the primary estimate.
         others = estimates(method, task, learnt.state, test, shard.devices("test-estimates"))
-    whole, finite = (evaluation.finite(tensors, len(cells)) for tensors in (learnt.state, [*learnt.state, values]))
+    if hasattr(method, "score") and shard.info.task != "regression":
+        scored = [score(method, task, learnt.state, test, shard.devices("score"))]
+    made = {"the trained state": learnt.state, "what was predicted": [values], "the likelihood": scored}
+    finite = {name: evaluation.finite(tensors, len(cells)) for name, tensors in made.items()}
     maps = _map(shard, method, learnt, cells[0].variant)
     rows = []
     for b, cell in enumerate(cells):
         data = shard.splits[shard.index[b]]
+        wrong = [name for name, good in finite.items() if not good[b]]
         row: Row = {
-            "status": "diverged",
-            "error": f"{'what was predicted' if whole[b] else 'the trained state'} is not finite",
+            "status": "diverged" if wrong else "ok",
+            "error": f"{wrong[0]} is not finite" if wrong else "",
             "chip_presentations": float(learnt.presented[b]),
             "choice": json.dumps({name: round(float(chosen[b]), 9) for name, chosen in learnt.choice.items()}),
             "data_sha256": data.provenance.sha256,
             "split_sha256": data.split_sha256,
         }
-        if finite[b]:
-            row |= {"status": "ok", "error": ""}
+        if not wrong:
             row |= evaluation.measure(values[b], data, cell)
             row |= evaluation.cost(deployed, b, len(data.test.targets))
-            row["estimates"] = json.dumps({name: evaluation.scores(v[b], data) for name, v in others.items()})
+            found = {name: evaluation.scores(v[b], data, cell, name) for name, v in others.items()}
+            for scores in scored:
+                row["log_likelihood"] = float(evaluation.log_likelihood(scores[b], scores.shape[1]))
+                found |= evaluation.likelihoods(scores[b])
+            row["estimates"] = json.dumps(found)
             row["diagnostics"] = json.dumps({name: float(v[b]) for name, v in prediction.diagnostics.items()})
             row["traces"] = json.dumps(evaluation.thin(learnt.traces, b))
             row["outputs"] = maps.get(b, "{}")
+            if data.task == "sequence":
+                row["outputs"] = evaluation.raster(values[b], data.test.targets)
         rows.append(row)
     return rows
 
@@ -231,6 +240,8 @@ def _load(root: Path, dataset: str, settings: str, repetition: int | str, size: 
     module = plugins.load("datasets", dataset, root)
     split_seed = seed(purpose="split", dataset=dataset, repetition=repetition)
     chosen = module.Settings(split_seed=split_seed, training_size=size, **json.loads(settings))
+    if size < chosen.fewest:
+        raise Unavailable(f"{dataset} needs at least {chosen.fewest} training examples, {size} were asked for")
     data: SpikeData = module.load(chosen)
     return data
 

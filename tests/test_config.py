@@ -127,7 +127,7 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "axis thinned": (preset(keep={"sevrity": [0]}), [PRESET_FILE, "keep", "'sevrity'", "severity, training_size"]),
     "severity -1": (axes(severity=[0.0, -1]), [EXPERIMENT, "axes.severity.1", "-1", "at least 0"]),
     "severity 2": (axes(severity=[2]), [EXPERIMENT, "axes.severity.0", "2", "at most 1"]),
-    "training size": (axes(training_size=[1]), [EXPERIMENT, "axes.training_size.0", "1", "at least 4"]),
+    "training size": (axes(training_size=[0]), [EXPERIMENT, "axes.training_size.0", "0", "at least 1"]),
     "training size in words": (
         axes(training_size=["some"]),
         [EXPERIMENT, "training_size.0", '"some"', "all", "a number"],
@@ -144,7 +144,7 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "width": (axes(network=[{"hidden": [0]}]), [EXPERIMENT, "axes.network.0.hidden.0", "0", "at least 1"]),
     "layer": (
         axes(network=[{"convolution": [[4, 3, 1]]}]),
-        [EXPERIMENT, "axes.network.0", "'convolution'", "allowed: convolutions, hidden"],
+        [EXPERIMENT, "axes.network.0", "'convolution'", "allowed: convolutions, filters, hidden, output_feedback"],
     ),
     "half a layer": (
         axes(network=[{"convolutions": [[4, 3]]}]),

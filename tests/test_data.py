@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -69,6 +71,18 @@ def test_a_minibatch_gives_each_cell_its_own_rows(constant: bool) -> None:
         assert torch.equal(part.targets[part.index[cell]], splits[which].targets[rows[cell]])
 
 
+@pytest.mark.parametrize("constant", [False, True])
+def test_some_examples_of_every_split(constant: bool) -> None:
+    splits = [split(0, constant=constant), split(1, constant=constant)]
+    part = Batch.stack(splits, [1, 0, 1]).at(torch.tensor([3, 0]))
+    assert part.inputs.shape == (2, 2, 4, 3)
+    assert is_constant(part.inputs) == constant
+    assert part.index.tolist() == [1, 0, 1]
+    for which, whole in enumerate(splits):
+        assert torch.equal(part.inputs[which], whole.inputs[[3, 0]])
+        assert torch.equal(part.targets[which], whole.targets[[3, 0]])
+
+
 def test_repeat_is_cell_major_and_copies_no_data() -> None:
     batch = Batch.stack([split(0), split(1)], [1, 0])
     repeated = batch.repeat(3)
@@ -83,6 +97,12 @@ def test_labelled_examples_are_those_of_training_then_validation(constant: bool)
     assert torch.equal(data.labelled.inputs, torch.cat([train.inputs, validation.inputs]))
     assert torch.equal(data.labelled.targets, torch.cat([train.targets, validation.targets]))
     assert is_constant(data.labelled.inputs) == constant
+
+
+def test_what_is_memorised_is_given_once() -> None:
+    whole = split(0)
+    data = replace(spike_data(whole, whole), test=whole, memorised=True)
+    assert data.labelled is data.train
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.37, 0.63), (0.05, 0.15, 0.8)])
@@ -206,6 +226,13 @@ class TestStored:
         assert torch.equal(torch.cat([part.inputs for part in parts], dim=1), whole.inputs)
         assert torch.equal(torch.cat([part.targets for part in parts], dim=1), whole.targets)
         assert all(part.index.tolist() == [1, 0] for part in parts)
+
+    def test_some_examples_are_read_and_nothing_else(self, pool: Pool) -> None:
+        stored, memory = self.splits(pool)
+        rows = torch.tensor([3, 0])
+        for a, b in zip(stack(stored, [1, 0]).at(rows), stack(memory, [1, 0]).at(rows), strict=True):
+            assert torch.equal(a, b)
+        assert sum(len(asked) for asked in pool.asked) == 4
 
     def test_repeat_is_cell_major_and_reads_nothing(self, pool: Pool) -> None:
         batch = stack(self.splits(pool)[0], [1, 0])

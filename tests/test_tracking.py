@@ -24,7 +24,7 @@ from spikebench.mlflow_ui import ENVIRONMENT
 from spikebench.tracking import Summary, synchronise
 
 ROOT = Path(__file__).parents[1]
-REPORTED = ["nll", "brier", "ece_width_15", "spikes", "energy_pj"]
+REPORTED = ["nll", "brier", "ece_width_15", "spikes", "energy_pj", "bit_error", "log_likelihood"]
 
 
 def make_row(cell: str, **columns: Any) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from project import CHECKOUT
 
-from spikebench import fitting, plugins, rows, training
+from spikebench import evaluation, fitting, metrics, plugins, rows, training
 from spikebench.chip import kernels
 from spikebench.errors import Unavailable
+from spikebench.seeds import seed
 from spikebench.sweep import Cell
 from spikebench.training import Work
 
@@ -178,6 +180,28 @@ class TestStored:
         work = Work(cells("backprop", "in-the-loop"), {"steps": 12}, STATIC, root, {"stored": True, "broken": True})
         with pytest.raises(OSError, match="the disk is gone"):
             training.train(work)
+
+
+class TestEstimates:
+    def test_each_has_the_null_band_of_its_own_confidences(self, toy: ModuleType) -> None:
+        one = cells("backprop", "off-chip")[0]
+        data = toy.load(toy.Settings(training_size=60))
+        values = torch.rand((4, 50, 3), generator=torch.Generator().manual_seed(0)).softmax(dim=2)
+        bands = []
+        for name, few in (("some", values[:2]), ("some", values), ("all", values)):
+            found = evaluation.scores(few, data, one, name)
+            confidence = few.double().mean(dim=0).amax(dim=1).numpy()
+            band = metrics.ece_null_band(confidence, seed=seed(purpose="null-band", cell=one.id, estimator=name))
+            assert (found["ece_null_low"], found["ece_null_high"]) == band
+            assert band[0] < band[1]
+            bands.append(band)
+        assert len(set(bands)) == 3
+
+    def test_a_row_has_those_of_all_its_estimators(self, root: Path) -> None:
+        row = train(root, cells("metropolis_hastings", "in-the-loop")[:1])[0]
+        found = json.loads(json.loads(row["estimates"]))
+        assert len(found) > 1
+        assert all(0 <= scores["ece_null_low"] <= scores["ece_null_high"] <= 1 for scores in found.values())
 
 
 class TestWork:

@@ -15,7 +15,7 @@ from spikebench.config import Config
 from spikebench.data import SpikeData, dense
 from spikebench.errors import Unavailable
 from spikebench.events.binning import Binning, bin_events
-from spikebench.events.prepared import RATE_BINS, Recordings, folder, prepare, statistics
+from spikebench.events.prepared import RATE_BINS, Recordings, prepare, statistics
 from spikebench.figures.drawing import plain, save, write_document
 from spikebench.figures.style import WIDTH, house_style, small_print
 from spikebench.preparation import DataJob
@@ -41,7 +41,9 @@ def draw_sheet(job: DataJob, config: Config, destination: Path) -> None:
         try:
             data: SpikeData = module.load(settings)
             if hasattr(module, "recordings"):
-                figure, document = _recordings(module.recordings(settings), folder(str(module.__file__), settings))
+                figure, document = _recordings(
+                    module.recordings(settings), module.prepare(settings, 1, lambda sentence: None)
+                )
             else:
                 figure, document = _pictures(data)
             document["title"] = data.provenance.name

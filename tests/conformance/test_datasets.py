@@ -13,19 +13,22 @@ import pytest
 import torch
 from project import CHECKOUT
 
-from spikebench import config, plugins, preparation
+from spikebench import config, plugins, preparation, training
 from spikebench.archives import SOURCES
 from spikebench.data import SpikeData, Stored, dense, is_constant
 from spikebench.errors import Unavailable
 
 NAMES = plugins.names("datasets", CHECKOUT)
 CASES = [(name, kind) for name in NAMES for kind in plugins.constant("datasets", name, "KINDS", root=CHECKOUT)]
+#: The same recordings in all three parts.
+MEMORISED: dict[str, dict[str, Any]] = {"mnist_dvs": {"halves": True, "polarity": False, "classes": [1, 7]}}
 #: Of many, those that the preset ``smoke`` takes.
 SMOKE = config.load(CHECKOUT, {"preset": "smoke"})
 SIZE = 20
 PARTS = ("train", "validation", "test")
 
 each = pytest.mark.parametrize(("name", "kind"), CASES)
+memorised = pytest.mark.parametrize(("name", "kind"), [case for case in CASES if case[0] in MEMORISED])
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +64,7 @@ def equal(a: SpikeData, b: SpikeData) -> bool:
 class TestSplits:
     def test_shapes_and_types(self, name: str, kind: str) -> None:
         data = load(name, kind)
+        assert not data.memorised, "only where that is asked for: the parts are disjoint"
         assert len(data.train.targets) + len(data.validation.targets) == SIZE
         assert len(data.validation.targets) > 0
         assert len(data.test.targets) >= SIZE
@@ -188,6 +192,47 @@ class TestSplits:
         assert any(char.isdigit() for char in provenance.citation), "a year or a number to find it by"
         assert ("sim" in provenance.name.lower()) == (kind == "simulated"), "never by the real name"
         assert not provenance.source.startswith("/"), "no path of this machine"
+
+
+@memorised
+class TestMemorised:
+    """What is to be remembered: spikes as targets, and the same examples wherever the harness looks."""
+
+    def test_shapes_and_types(self, name: str, kind: str) -> None:
+        data = load(name, kind, **MEMORISED[name])
+        assert data.memorised
+        assert data.task == "sequence"
+        assert data.classes == ()
+        inputs, targets = dense(data.train.inputs), data.train.targets
+        examples, steps, outputs = targets.shape
+        assert examples == SIZE
+        assert training.describe(data).outputs == outputs
+        assert inputs.shape == (SIZE, steps, int(np.prod(data.layout)) + 1)
+        assert inputs.dtype == targets.dtype == torch.float32
+        assert inputs[..., -1].eq(1).all()
+        assert inputs[..., :-1].any() and targets.any()
+        assert set(targets.unique().tolist()) == {0.0, 1.0}
+        assert not data.binary_inputs or set(inputs.unique().tolist()) == {0.0, 1.0}
+
+    def test_all_parts_are_the_same_examples_and_the_learner_gets_them_once(self, name: str, kind: str) -> None:
+        data = load(name, kind, **MEMORISED[name])
+        for part in (data.validation, data.test, data.labelled):
+            assert torch.equal(dense(part.inputs), dense(data.train.inputs))
+            assert torch.equal(part.targets, data.train.targets)
+
+    def test_no_seed_changes_them_and_a_size_does(self, name: str, kind: str) -> None:
+        first, second = (load(name, kind, split_seed=s, **MEMORISED[name]) for s in (1, 2))
+        assert equal(first, second)
+        assert (first.split_sha256, first.provenance) == (second.split_sha256, second.provenance)
+        assert len(first.split_sha256) == len(first.provenance.sha256) == 64
+        one = load(name, kind, training_size=1, **MEMORISED[name])
+        assert one.split_sha256 != first.split_sha256
+        held = {x.numpy().tobytes() for x in dense(first.train.inputs)}
+        assert {x.numpy().tobytes() for x in dense(one.train.inputs)} < held
+
+    def test_too_many_examples_are_not_silently_fewer(self, name: str, kind: str) -> None:
+        with pytest.raises(Unavailable, match=r"\d+ training examples, 100000000 were asked for"):
+            load(name, kind, training_size=100_000_000, **MEMORISED[name])
 
 
 @pytest.mark.parametrize("name", NAMES)

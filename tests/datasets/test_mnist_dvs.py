@@ -109,6 +109,81 @@ class TestSimulated:
         assert not torch.equal(made[0], made[1])
         assert not torch.equal(made[0], made[2])
 
+    def test_some_digits_alone_are_the_same_recordings_with_labels_of_their_own(self) -> None:
+        whole = PLUGIN.load(self.settings(training=20))
+        some = PLUGIN.load(self.settings(training=4, test=2, classes=[7, 1]))
+        assert some.classes == ("7", "1")
+        for ours, every in ((some.labelled, whole.labelled), (some.test, whole.test)):
+            known, found = (
+                {fingerprint(x.numpy()): y for x, y in zip(dense(part.inputs), part.targets.tolist(), strict=True)}
+                for part in (every, ours)
+            )
+            assert sorted(found.values()) == [0] * (len(found) // 2) + [1] * (len(found) // 2)
+            assert {x: (7, 1)[label] for x, label in found.items()} == {x: y for x, y in known.items() if y in (7, 1)}
+
+    @pytest.mark.parametrize("classes", [(10,), (1, -1), ("7",), (1, 7, 1)], ids=str)
+    def test_only_digits_and_each_once(self, classes: tuple[Any, ...]) -> None:
+        sentence = f"mnist_dvs: classes: found {classes[-1]!r}, allowed: digits from 0 to 9, each once"
+        with pytest.raises(UserError, match=sentence):
+            self.settings(classes=classes)
+
+    def halves(self, **changes: Any) -> Any:
+        given = {"halves": True, "polarity": False, "classes": [1, 7], "training": 6, "test": 2, "training_size": 3}
+        return self.settings(**{**given, **changes})
+
+    def test_halves_are_those_of_the_frames_of_the_first_recordings_of_each_digit_in_turn(self) -> None:
+        """Filmed here once more: of a picture's rows, the first thirteen are shown and the others are the target."""
+        mnist = images.mnist(files_of("mnist"))
+        binning = dataclasses.replace(BISNN_T80, polarity=False)
+        expected = set()
+        for label, number in ((1, 1), (7, 1), (1, 2)):
+            picture = mnist.train[np.flatnonzero(mnist.train_labels == label)[number - 1]]
+            bits = seed(purpose="camera", dataset="mnist_dvs", scale=4, label=label, number=number)
+            expected.add(fingerprint(bin_events(camera.mnist_dvs(picture, 4, bits), binning).astype(np.float32)))
+        data = PLUGIN.load(self.halves())
+        assert data.task == "sequence"
+        assert data.memorised
+        assert data.layout == (1, 13, 26)
+        inputs, targets = dense(data.train.inputs), data.train.targets
+        assert (inputs.shape, targets.shape) == ((3, 80, 339), (3, 80, 338))
+        assert inputs[..., -1].eq(1).all()
+        assert inputs.is_contiguous() and targets.is_contiguous()
+        pictures = torch.cat([inputs[..., :-1].unflatten(2, (13, 26)), targets.unflatten(2, (13, 26))], dim=2)
+        assert {fingerprint(frames[:, None].numpy()) for frames in pictures} == expected
+        # The first is a '1', the first of the digits that are asked for.
+        one = PLUGIN.load(self.halves(training_size=1))
+        upper, lower = (x.unflatten(2, (13, 26)) for x in (dense(one.train.inputs)[..., :-1], one.train.targets))
+        picture = mnist.train[np.flatnonzero(mnist.train_labels == 1)[0]]
+        bits = seed(purpose="camera", dataset="mnist_dvs", scale=4, label=1, number=1)
+        frames = torch.from_numpy(bin_events(camera.mnist_dvs(picture, 4, bits), binning)[:, 0])
+        assert torch.equal(upper[0].bool(), frames[:, :13])
+        assert torch.equal(lower[0].bool(), frames[:, 13:])
+
+    def test_halves_are_made_of_the_frames_that_lie_there(self, own_store: Path) -> None:
+        whole = PLUGIN.load(self.halves(halves=False, training_size=None))
+        data = PLUGIN.load(self.halves())
+        assert data.provenance == whole.provenance
+        folder = PLUGIN.prepare(self.halves(), 1, lambda sentence: None)
+        assert list((own_store / "prepared").glob("mnist_dvs-*")) == [folder]
+
+    def test_what_is_prepared_for_few_is_there_for_all(self) -> None:
+        PLUGIN.load(self.halves(training_size=1))
+        assert len(PLUGIN.load(self.halves(training_size=None)).labelled.targets) == 6
+        assert len(PLUGIN.load(self.halves(halves=False, training_size=None)).test.targets) == 2
+
+    def test_there_are_as_many_to_memorise_as_to_learn_from(self) -> None:
+        with pytest.raises(Unavailable, match="mnist_dvs has 6 training examples, 7 were asked for"):
+            PLUGIN.load(self.halves(training_size=7))
+
+    @pytest.mark.parametrize(
+        ("changes", "found"),
+        [({"polarity": True}, "polarity true and crop true"), ({"crop": False}, "polarity false and crop false")],
+    )
+    def test_halves_of_other_frames_are_an_error(self, changes: dict[str, Any], found: str) -> None:
+        sentence = f"mnist_dvs: halves: found {found}, allowed: polarity false and crop true"
+        with pytest.raises(UserError, match=sentence):
+            self.halves(**changes)
+
     def test_there_are_900_for_training_and_100_for_testing_of_each_digit(self) -> None:
         for changes, sentence in (
             ({"training": 9001}, "class 0 has 900 recordings, 901 were asked for"),
@@ -192,6 +267,10 @@ class TestReal:
         frames = dense(data.test.inputs)[..., :-1].reshape(-1, 80, 2, 26, 26)
         row = real_archives.who(data.test.inputs, data.layout).index(Item(3, 902))
         assert frames[row, :, 1, 3, 7].nonzero().tolist() == [[56]]
+        two = PLUGIN.Settings(**{**job.loading, "classes": [7, 1], "training": 4, "test": 2})
+        some = PLUGIN.load(two).labelled
+        found = [item.label for item in real_archives.who(some.inputs, data.layout)]
+        assert found == [(7, 1)[label] for label in some.targets]
         assert data.provenance.kind == "real"
         assert data.provenance.name == "MNIST-DVS, scale 4"
         assert data.provenance.sha256 == hash_of_frames(job)

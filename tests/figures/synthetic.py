@@ -6,6 +6,7 @@ with three repetitions an arm of spread 1 has the sample standard deviation 0.01
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import itertools
 import json
@@ -38,7 +39,7 @@ BASELINES = {
 METRICS = (
     "accuracy", "nll", "brier", "ece_width_15", "ece_width_20", "ece_mass_15", "ece_null_low", "ece_null_high",
     "spikes", "synaptic_operations", "energy_pj", "chip_presentations", "gradient_steps", "test_size",
-    "ece_debiased", "rmse", "memory_bits",
+    "ece_debiased", "rmse", "memory_bits", "bit_error", "log_likelihood",
 )  # fmt: skip
 #: Of the fourth experiment: variant to accuracy lost, spread, by how much it is too confident, spread of its samples.
 VARIANTS = {
@@ -53,6 +54,29 @@ SETS = {
     "regression": (("regression_1d", "synthetic", ""), (60,)),
     "recordings": (("mnist_dvs", "simulated", "mnist"), (100, 400, 1250)),
 }
+#: Of the fifth experiment: rule to accuracy gained and, in nats, likelihood gained over the single sample's.
+RULES = {"single-sample": (0.0, 0.0), "mb": (0.01, 1.0), "iw": (0.02, 2.0), "gem": (0.03, 4.0)}
+RECORDINGS = ("mnist_dvs", "simulated", "mnist")
+_PAIR = {"classes": [1, 7], "polarity": False}
+_GRID: list[tuple[str, dict[str, Any]]] = [
+    ("single-sample", {}), *((rule, {"compartments": 5}) for rule in ("mb", "iw")),
+    *(("gem", {"compartments": k}) for k in (1, 2, 5, 10, 20)),
+]  # fmt: skip
+#: Its sweeps: data settings, training size, network, settings of all arms, arms.
+GEM: dict[str, tuple[Any, ...]] = {
+    "classification": (_PAIR, 100, {"hidden": [32]}, {"epochs": 2}, _GRID),
+    "memorisation": ({"halves": True}, 1, {"filters": 3, "hidden": [2]}, {"epochs": 5, "tune_once": True}, _GRID),
+    "notebook": ({"halves": True}, 1, {"filters": 3, "hidden": [2]}, {"epochs": 5},
+                 [("iw", {"compartments": k}) for k in (1, 5)]),
+    "ablations": (_PAIR, 100, {"hidden": [32]}, {"epochs": 2}, [
+        *(("gem", {"decay": kappa}) for kappa in (0.2, 0.5, 0.9)), ("iw", {"divided": True}),
+        *((rule, {"baseline": "scalar"}) for rule in ("single-sample", "mb", "iw")),
+    ]),
+    "no-output-feedback": (_PAIR, 100, {"hidden": [32], "output_feedback": False}, {"epochs": 2},
+                           [_GRID[0], *(("gem", {"compartments": k}) for k in (5, 20))]),
+}  # fmt: skip
+#: Output lines and time steps of a memorised recording.
+SHAPE = (80, 24)
 
 
 def mean_accuracy(arm: tuple[str, str], fault: str, severity: float, size: int) -> float:
@@ -69,6 +93,7 @@ def rows(repetitions: int = 3, preset: str = "default") -> pd.DataFrame:
         row["accuracy"] += mean - mean_accuracy(ARMS[2], "threshold", 0.0, size)
         made.append(row)
     made += _bisnn(repetitions, preset)
+    made += _gem(repetitions, preset)
     table = pd.DataFrame(made)
     axes = [c for c in table.columns if c not in ("sweeps", *METRICS)]
     sweeps = table.groupby("cell")["sweeps"].agg(";".join)
@@ -151,6 +176,8 @@ def _row(
         "ece_debiased": 0.4 * (1 - accuracy),
         "rmse": np.nan,
         "memory_bits": 4096,
+        "bit_error": np.nan,
+        "log_likelihood": np.nan,
         "choice": "{}",
         "diagnostics": '{"acceptance_rate":0.25,"effective_sample_size":30.0}' if arm == ARMS[0] else "{}",
         "estimates": _canonical(estimates) if arm == ARMS[0] else "{}",
@@ -255,8 +282,71 @@ def _moons(variant: str, repetition: int, side: int = 16) -> str:
     })  # fmt: skip
 
 
+def _gem(repetitions: int, preset: str) -> Iterator[dict[str, Any]]:
+    """The fifth experiment: means as in ``gem_scores`` and ``gem_error``."""
+    for (sweep, (data, size, network, common, arms)), r in itertools.product(GEM.items(), range(repetitions)):
+        for rule, settings in arms:
+            aside = r - (repetitions - 1) / 2
+            k = 1 if rule == "single-sample" else settings.get("compartments", 5)
+            row = _row("gem_snn", sweep, ("gem_snn", "off-chip"), "threshold", 0.0, size, data, network,
+                       {**common, **settings}, r, repetitions, preset, RECORDINGS, rule)  # fmt: skip
+            x, h = (SHAPE[1], 2) if "halves" in data else (2, 32)
+            back = {"iw": k * x + h, "gem": k * (x + h)}.get(rule, k * h)
+            row |= {"paper": "2102.03280", "choice": '{"learning_rate":0.05}'}
+            row["diagnostics"] = _canonical({"compartments": k, "from_centre": back, "to_centre": k * x})
+            found: dict[str, dict[str, float]] = {
+                f"likelihood-{s}": {"log_likelihood": gem_likelihood(rule, k, s, sweep, aside)}
+                for s in (1, 2, 5, 10, 20, 50, 100)
+            }
+            row["log_likelihood"] = found["likelihood-100"]["log_likelihood"]
+            if "halves" in data:
+                row |= dict.fromkeys(METRICS[:8], np.nan) | {"bit_error": gem_error(rule, k) + 0.001 * aside}
+                found |= {"mean": {"bit_error": row["bit_error"]}, "majority": {"bit_error": row["bit_error"] / 2}}
+                row["outputs"] = _recording(r)
+            else:
+                found |= {f"votes-{s}": gem_scores(rule, k, s, sweep, aside) for s in (1, 2, 5, 10, 20, 50)}
+                row |= found["votes-20"]
+            yield row | {"estimates": _canonical(found)}
+
+
+def gem_likelihood(rule: str, k: int, runs: int, sweep: str, aside: float) -> float:
+    """-40 nats, and what rule, K and runs bring; an ablation costs 3, a recording learnt by heart is ten times as long."""
+    value = RULES[rule][1] + np.log2(k) + np.log2(runs / 100) + 0.5 * aside - 3 * (sweep not in ("classification",))
+    return float((10 if sweep in ("memorisation", "notebook") else 1) * (value - 40))
+
+
+def gem_scores(rule: str, k: int, runs: int, sweep: str, aside: float) -> dict[str, float]:
+    """Accuracy 0.8, and what rule, K and runs bring; an ablation costs 0.04. The null band is 0.01 wide."""
+    accuracy = 0.8 + RULES[rule][0] + 0.01 * np.log2(k) + 0.01 * np.log2(runs / 20) + 0.01 * aside
+    accuracy -= 0.04 * (sweep != "classification")
+    ece, low = 0.2 - 0.01 * np.log2(k) - 0.02 * np.log2(runs), 0.01 * np.log2(runs)
+    return {
+        "accuracy": float(accuracy), "nll": 0.5, "brier": 0.2, "ece_width_15": float(ece),
+        "ece_width_20": float(ece) + 0.01, "ece_null_low": float(low), "ece_null_high": float(low) + 0.01,
+    }  # fmt: skip
+
+
+def gem_error(rule: str, k: int) -> float:
+    """Share of wrong bits of a recording learnt by heart."""
+    return 0.04 - 0.1 * RULES[rule][0] - 0.002 * float(np.log2(k))
+
+
+def _recording(repetition: int) -> str:
+    """A target with a spike where the sum of step and line is a multiple of 5; generated are two wrong bits.
+
+    In repetition r, line r + 1 lacks its first spike and line 0 has one too many at step 1.
+    """
+    target = (np.add.outer(*map(np.arange, SHAPE)) % 5 == 0).astype(np.uint8)
+    generated = target.copy()
+    generated[4 - repetition, repetition + 1] = 0
+    generated[1, 0] = 1
+    packed = {n: base64.b64encode(np.packbits(b).tobytes()).decode() for n, b in
+              (("target", target), ("generated", generated))}  # fmt: skip
+    return _canonical({"shape": list(SHAPE), **packed})
+
+
 def traces(table: pd.DataFrame, points: int = 40, chains: int = 2) -> pd.DataFrame:
-    """Log-posterior and acceptance traces for the sampler's cells of the main sweep."""
+    """Log-posterior and acceptance traces for the sampler's cells of the main sweep; those of GEM's cells."""
     chosen = table[(table["method"] == "metropolis_hastings") & table["sweeps"].str.contains("severity")]
     chosen = chosen[chosen["fault"] == "paper-full"]
     steps = np.linspace(1, 100, points).astype(int)
@@ -266,7 +356,23 @@ def traces(table: pd.DataFrame, points: int = 40, chains: int = 2) -> pd.DataFra
         settle = 0.25 + 0.3 * np.exp(-steps / 6)
         for name, values in (("log_posterior", climb), ("acceptance_rate", settle)):
             parts.append(pd.DataFrame({"cell": cell, "name": name, "chain": chain, "step": steps, "value": values}))
+    parts += [_gem_traces(row) for row in table[table["method"] == "gem_snn"].to_dict("records")]
     return pd.concat(parts, ignore_index=True)
+
+
+def _gem_traces(row: dict[Any, Any]) -> pd.DataFrame:
+    """After presentation p of five, a bound of -4000 + 20 K + 10 r over p and a bit error of 0.12 / p.
+
+    Of K compartments, 1 + (K - 1) x p / 10 are effective, 1 + 0.3 (K - 1) on average.
+    """
+    p, k, r = np.arange(1, 6), json.loads(row["diagnostics"])["compartments"], row["repetition"]
+    bound = (-4000 + 20 * k + 10 * r) / p
+    of_name = {
+        "bound": bound, "log_likelihood": bound * 0.95, "effective_samples": 1 + (k - 1) * p / 10,
+        "hidden_rate": 0.6 - 0.02 * p, "bit_error": 0.12 / p,
+    }  # fmt: skip
+    frames = [pd.DataFrame({"name": n, "step": p, "value": v}) for n, v in of_name.items()]
+    return pd.concat(frames).assign(cell=row["cell"], chain=0)
 
 
 def fail(table: pd.DataFrame, where: pd.Series, status: str = "failed", error: str = "it broke") -> pd.DataFrame:

@@ -59,6 +59,12 @@ def recordings(settings):
     )
 
 
+def prepare(settings, workers, say):
+    folder = prepared.folder(__file__, settings)
+    prepared.prepare(recordings(settings), folder, workers, say)
+    return folder
+
+
 def load(settings):
     return prepared.load(recordings(settings), prepared.folder(__file__, settings), settings.split_seed, None)
 """
