@@ -136,14 +136,14 @@ def test_a_wrong_file_dies_with_its_key(
 
 def test_the_claims_to_come_fit_the_schema(tmp_path: Path) -> None:
     def edit(entries: list[dict[str, Any]]) -> None:
-        for name in ("X3", "G1", "S4", "P12"):
+        for name in ("X3", "Y1", "Z4", "X12"):
             unknown = {"value": "unknown", "unit": "nats", "source": "abstract", "text": "better calibrated"}
             entry = {**copy.deepcopy(entries[0]), "id": name, "paper": "2012.08300", "published": unknown}
             entry["test"] |= {"metric": "nll", "better": "lower"}
             entry["test"]["treatment"]["axes"] = {"method": "bayes", "variant": "ensemble"}
             entries.append(entry)
 
-    assert [claim["id"] for claim in claims.load(written(tmp_path, edit))][-4:] == ["X3", "G1", "S4", "P12"]
+    assert [claim["id"] for claim in claims.load(written(tmp_path, edit))][-4:] == ["X3", "Y1", "Z4", "X12"]
 
 
 # Paired difference
