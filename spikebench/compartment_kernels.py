@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from spikebench.chip.srm_kernel import add, collect
 from spikebench.compiled import OPTIONS
 from spikebench.number_kernels import exponential, logarithm, single, step_keys, uniform
 
@@ -42,25 +43,9 @@ def trace(signals, filters, width):
 
 
 @njit(**OPTIONS)
-def nonzero(phi):
-    """Row t's columns other than 0 are columns[starts[t] : starts[t + 1]]."""
-    starts, columns = np.zeros(len(phi) + 1, np.int64), np.empty(phi.size, np.int32)
-    k = 0
-    for t in range(len(phi)):
-        for j in range(phi.shape[1]):
-            columns[k] = j
-            k += phi[t, j] != 0
-        starts[t + 1] = k
-    return starts, columns
-
-
-@njit(**OPTIONS)
-def weigh(phi, starts, columns, t, weights, first, total):
-    """Adds what the lines send at step t to the potentials of neurons from ``first`` on."""
-    for k in range(starts[t], starts[t + 1]):
-        x, own = phi[t, columns[k]], weights[columns[k]]
-        for i in range(len(own)):
-            total[first + i] += x * own[i]
+def weigh(weights, lines, values, first, end, total):
+    """``add``, compiled by itself: within the loop of ``present`` it would not be made of vectors."""
+    add(weights, lines, values, first, end, total)
 
 
 @njit(**OPTIONS)
@@ -85,6 +70,27 @@ def recent_rows(columns, marks):
     rows = rows[:n]
     marks[rows] = False
     return rows
+
+
+@njit(**OPTIONS)
+def learn_fused(phi, rows, last, weights, errors):
+    """``learn`` of the ``FUSED`` steps before ``last`` in one pass over the rows that any of them touches."""
+    e0, e1, e2, e3, e4 = errors[0], errors[1], errors[2], errors[3], errors[4]
+    for row in rows:
+        x0, x1, x2, x3, x4 = phi[last - 5, row], phi[last - 4, row], phi[last - 3, row], phi[last - 2, row], phi[last - 1, row]
+        own = weights[row]
+        for i in range(len(own)):
+            own[i] += x0 * e0[i] + x1 * e1[i] + x2 * e2[i] + x3 * e3[i] + x4 * e4[i]
+
+
+@njit(**OPTIONS)
+def learn_recent(phi, starts, columns, first, last, weights, errors, marks):
+    """``learn``, as far as it goes in blocks of ``FUSED`` steps."""
+    while last - first >= FUSED:
+        rows = recent_rows(columns[starts[last - FUSED] : starts[last]], marks)
+        learn_fused(phi, rows, last, weights, errors[last - first - FUSED : last - first])
+        last -= FUSED
+    learn(phi, starts, columns, first, last, weights, errors)
 
 
 @njit(inline="always", **OPTIONS)
@@ -221,8 +227,8 @@ def present(
 
     phi_x = trace(inputs, filters, lines)
     phi_y = trace(targets, filters, outputs if feedback else 0)
-    starts_x, columns_x = nonzero(phi_x)
-    starts_y, columns_y = nonzero(phi_y)
+    starts_x, columns_x, values_x = collect(phi_x, phi_x.shape[1])
+    starts_y, columns_y, values_y = collect(phi_y, phi_y.shape[1])
     ones = np.ones((depth, 1, 1), np.float32)
     phi_h = np.zeros((steps + taps, compartments, width_h), np.float32)
     delta = np.empty((steps, compartments, neurons), np.float32)
@@ -232,7 +238,7 @@ def present(
     shared, weight = np.empty(neurons, np.float32), np.empty(compartments, np.float32)
     errors = np.zeros((depth * compartments, neurons), np.float32)
     summed = np.empty((depth, neurons), np.float32)
-    marks, all_h = np.zeros(width_x, np.bool_), np.arange(width_h).astype(np.int32)
+    marks, all_h = np.zeros(max(width_x, outputs * kinds), np.bool_), np.arange(width_h).astype(np.int32)
     work = np.empty((4, hidden), np.float32)
     single_sample = rule in (SINGLE, MB)
     likelihood = np.zeros(compartments)
@@ -240,8 +246,8 @@ def present(
 
     for t in range(steps):
         shared[:] = bias
-        weigh(phi_x, starts_x, columns_x, t, from_x, 0, shared)
-        weigh(phi_y, starts_y, columns_y, t, from_y, hidden, shared)
+        weigh(from_x, columns_x, values_x, starts_x[t], starts_x[t + 1], shared)
+        weigh(from_y, columns_y, values_y, starts_y[t], starts_y[t + 1], shared[hidden:])
         potentials = np.dot(phi_h[t], from_h)
         first, second = step_keys(key, t)
         for k in range(compartments):
@@ -299,8 +305,8 @@ def present(
                 factor *= decay
         for d in range(span):
             summed[d] = errors[d * compartments : (d + 1) * compartments].sum(axis=0)
-        learn(phi_x, starts_x, columns_x, begin, t + 1, from_x, summed)
-        learn(phi_y, starts_y, columns_y, begin, t + 1, from_y, summed[:, hidden:].copy())
+        learn_recent(phi_x, starts_x, columns_x, begin, t + 1, from_x, summed, marks)
+        learn_recent(phi_y, starts_y, columns_y, begin, t + 1, from_y, summed[:, hidden:].copy(), marks)
         recent = phi_h[begin : t + 1].reshape(span * compartments, width_h)
         from_h += np.dot(recent.T, errors[: span * compartments])
         for d in range(span):

@@ -1,4 +1,4 @@
-"""The preset of the papers' own sizes starts: each training of BiSNN learns from one presentation and predicts.
+"""The preset of the papers' own sizes starts: each training of BiSNN and GEM-SNN learns once, and predicts.
 
 Networks, time steps and settings are those of the preset; only examples are few, and an ensemble is one network.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import ModuleType
 
 import pytest
 import torch
@@ -21,24 +22,38 @@ from spikebench.seeds import Streams
 from spikebench.sweep import Cell, make_plan
 
 CONFIG = config.load(CHECKOUT, {"preset": "paper"})
-BISNN = plugins.load("methods", "bisnn", CHECKOUT)
+BISNN, GEM = (plugins.load("methods", name, CHECKOUT) for name in ("bisnn", "gem_snn"))
+PLAN = make_plan(CONFIG)
 EXAMPLES = 2
-#: Of every shard of the experiment one cell, by sweep, training and what the arm sets.
-TRAININGS = {
-    f"{cells[0].sweeps} {BISNN.VARIANTS[cells[0].cell.variant]} {shard}": cells[0].cell
-    for (experiment, shard), cells in make_plan(CONFIG).shards.items()
-    if experiment == "bisnn"
-}
+
+
+def trainings(method: ModuleType, of: str) -> dict[str, Cell]:
+    """Of every shard of an experiment one cell, by sweep, training and what the arm sets."""
+    return {
+        f"{cells[0].sweeps} {method.VARIANTS[cells[0].cell.variant]} {shard}": cells[0].cell
+        for (experiment, shard), cells in PLAN.shards.items()
+        if experiment == of
+    }
+
+
+TRAININGS = trainings(BISNN, "bisnn")
+COMPARTMENTS = trainings(GEM, "gem_snn")
 
 
 def recordings(cell: Cell) -> tuple[DataInfo, Batch]:
-    """Random spikes in the frames that the recordings of a cell would have."""
+    """Random spikes in the frames that the recordings of a cell would have; of halves, targets are the next ones."""
     module = plugins.load("datasets", "mnist_dvs", CHECKOUT)
-    binning = module.recordings(module.Settings(**json.loads(cell.data_settings))).binning
-    layout = binning.frame_shape()
+    given = module.Settings(**json.loads(cell.data_settings))
+    binning = module.recordings(replace(given, halves=False)).binning
+    channels, height, width = layout = binning.frame_shape()
+    if given.halves:
+        layout = (channels, height // 2, width)
     lines = torch.Size(layout).numel() + 1
     shown = (torch.rand((1, EXAMPLES, binning.bins, lines), generator=torch.Generator().manual_seed(0)) < 0.03).float()
     shown[..., -1] = 1
+    if given.halves:
+        info = DataInfo("sequence", lines, lines - 1, binning.bins, True, layout)
+        return info, Batch(shown[:, :1], shown[:, 1:, :, :-1], torch.tensor([0]))
     info = DataInfo("classification", lines, 10, binning.bins, True, layout)
     return info, Batch(shown, torch.tensor([[3, 7]]), torch.tensor([0]))
 
@@ -89,3 +104,36 @@ def test_it_starts(name: str) -> None:
     assert values.isfinite().all()
     if info.task == "classification":
         torch.testing.assert_close(values.sum(dim=3), torch.ones(values.shape[:3]))
+
+
+def test_the_sizes_of_gem_snn() -> None:
+    found = {(c.dataset, c.network, c.training_size) for c in COMPARTMENTS.values()}
+    assert found == {
+        ("mnist_dvs", '{"hidden":[256]}', 9000),
+        ("mnist_dvs", '{"hidden":[256],"output_feedback":false}', 9000),
+        ("mnist_dvs", '{"filters":3,"hidden":[2]}', 1),
+    }
+
+
+@pytest.mark.parametrize("name", COMPARTMENTS)
+def test_gem_snn_starts(name: str) -> None:
+    cell = COMPARTMENTS[name]
+    info, batch = recordings(cell)
+    one = Batch(batch.inputs[:, :1], batch.targets[:, :1], batch.index)
+    settings = replace(
+        GEM.Settings(**CONFIG.method_settings("gem_snn", json.loads(cell.settings))), inference=1, scored=1
+    )
+    network = training.network(GEM, info, json.loads(cell.network), cell.variant)
+    chip = SimulatedChip(network, [FaultSpec()], [0], info.binary_inputs)
+    choice = {parameter: torch.tensor(values[:1]) for parameter, values in settings.SEARCH.items()}
+    task = Task(network, info, settings, cell.mode, choice, cell.variant)
+    start = GEM.init(task, one, chip, Streams((1,)))
+    state, told = GEM.step(task, start._replace(weights=start.weights.clone()), one, chip, Streams((1,)))
+    for moved in network.unpack(state.weights - start.weights):
+        assert moved.isfinite().all()
+        assert moved.any(), "each layer learns"
+    assert told.traces["log_likelihood"].isfinite().all()
+    found = GEM.predict(task, state, one.inputs, one.index, chip)
+    shape = (1, 1, 1, info.steps, info.outputs) if info.task == "sequence" else (1, 1, 1, 10)
+    assert (found.outputs if info.task == "sequence" else found.probabilities).shape == shape
+    assert GEM.score(task, state, one.inputs, one.targets, one.index, chip).isfinite().all()
