@@ -30,6 +30,13 @@ NAMES = (
     "bisnn-ensemble-size",
     "bisnn-maps",
     "bisnn-bands",
+    "gem-training",
+    "gem-inference",
+    "gem-grid",
+    "gem-memorisation",
+    "gem-raster",
+    "gem-communication",
+    "gem-ablations",
 )
 
 

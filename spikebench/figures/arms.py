@@ -35,14 +35,23 @@ class Style:
 #: The arm that the paired figures compare with every other.
 REFERENCE = Arm("metropolis_hastings", "in-the-loop")
 
-#: BiSNN's variants: label, colour (of seaborn's ``colorblind`` palette; the last of Tol's ``muted`` scheme), and the
-#: markers off-chip and in the loop.
-_BISNN = {
-    "full-precision": ("Full precision", "#949494", "s", ">"),
-    "straight-through": ("Straight-through", "#de8f05", "^", "<"),
-    "bayes-mode": ("Bayes (mode)", "#56b4e9", "D", "d"),
-    "bayes-ensemble": ("Bayes (ensemble)", "#332288", "o", "p"),
+#: Label and colour (of seaborn's ``colorblind`` palette, or Tol's ``muted`` scheme) of each variant, and its markers
+#: off-chip and in the loop.
+_VARIANTS = {
+    "bisnn": {
+        "full-precision": ("Full precision", "#949494", "s>"),
+        "straight-through": ("Straight-through", "#de8f05", "^<"),
+        "bayes-mode": ("Bayes (mode)", "#56b4e9", "Dd"),
+        "bayes-ensemble": ("Bayes (ensemble)", "#332288", "op"),
+    },
+    "gem_snn": {
+        "single-sample": ("Single sample", "#949494", "op"),
+        "mb": ("MB", "#56b4e9", "^<"),
+        "iw": ("IW", "#de8f05", "s>"),
+        "gem": ("GEM", "#882255", "Dd"),
+    },
 }
+_MODES: tuple[tuple[str, str, Line], ...] = (("off-chip", "", "-"), ("in-the-loop", " in the loop", "--"))
 
 #: Fixed styles, in the order of legends and tables.
 LEAD: dict[Arm, Style] = {
@@ -50,10 +59,11 @@ LEAD: dict[Arm, Style] = {
     Arm("backprop", "in-the-loop"): Style("Backprop in the loop", "#d55e00", "s", "--"),
     Arm("backprop", "off-chip"): Style("Backprop off-chip", "#cc78bc", "^", ":"),
     Arm("backprop", "oracle"): Style("Backprop oracle", "#029e73", "D", "-."),
-    **{Arm("bisnn", "off-chip", v): Style(name, hue, here, "-") for v, (name, hue, here, _) in _BISNN.items()},
     **{
-        Arm("bisnn", "in-the-loop", v): Style(f"{name} in the loop", hue, here, "--")
-        for v, (name, hue, _, here) in _BISNN.items()
+        Arm(method, mode, variant): Style(name + words, colour, markers[place], line)
+        for method, variants in _VARIANTS.items()
+        for place, (mode, words, line) in enumerate(_MODES)
+        for variant, (name, colour, markers) in variants.items()
     },
 }
 

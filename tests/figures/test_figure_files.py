@@ -44,7 +44,13 @@ def test_a_figure_is_a_png_a_pdf_and_a_json(gallery: Gallery, name: str) -> None
     assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
-@pytest.mark.parametrize("name", ["accuracy-vs-severity", "ablations", "bisnn-maps", "bisnn-bands"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("accuracy-vs-severity", "ablations", "bisnn-maps", "bisnn-bands"),
+        *("gem-grid", "gem-memorisation", "gem-raster", "gem-ablations"),
+    ],
+)
 def test_the_same_rows_in_any_order_give_the_same_bytes(
     gallery: Gallery, draw: Draw, rows: pd.DataFrame, tmp_path: Path, name: str
 ) -> None:
@@ -107,6 +113,7 @@ def test_lead_arms_keep_their_colours_whatever_else_is_there(rows: pd.DataFrame)
     assert list(whole) == [
         *("MH in the loop", "Backprop in the loop", "Backprop off-chip", "Backprop oracle"),
         *("Full precision", "Straight-through", "Bayes (mode)", "Bayes (ensemble)"),
+        *("Single sample", "MB", "IW", "GEM"),
     ]
 
 
@@ -118,18 +125,16 @@ def test_bisnn_in_the_loop_says_so(rows: pd.DataFrame) -> None:
 
 
 def test_looks_differ_and_colours_are_safe(rows: pd.DataFrame) -> None:
-    safe = {colour.lower() for colour in seaborn.color_palette("colorblind").as_hex()} | {
-        "#332288"
-    }  # Tol's muted indigo
+    tol = {"#332288", "#882255"}  # Tol's muted indigo and wine
+    safe = {colour.lower() for colour in seaborn.color_palette("colorblind").as_hex()} | tol
     many = [rows.iloc[:1].assign(method=f"method_{i:02d}", mode="oracle") for i in range(14)]
     looks = styles(pd.concat([rows, *many]))
     assert {style.colour for style in looks.values()} <= safe
-    assert len({(s.colour, s.marker) for s in looks.values()}) == len(looks) == 22
+    assert len({(s.colour, s.marker) for s in looks.values()}) == len(looks) == 26
     assert len({(s.colour, s.marker) for s in LEAD.values()}) == len(LEAD)
-    first = {style.colour for arm, style in LEAD.items() if arm.method != "bisnn"}
-    assert first.isdisjoint(
-        {s.colour for name, s in looks.items() if name.startswith(("Method", "Bayes", "Full", "Str"))}
-    )
+    first = {arm: style.colour for arm, style in LEAD.items() if not arm.variant}
+    others = {style.colour for name, style in looks.items() if name not in {label(arm) for arm in first}}
+    assert set(first.values()).isdisjoint(others)
 
 
 @pytest.mark.parametrize("name", figures.NAMES)
