@@ -76,8 +76,9 @@ def recent_rows(columns, marks):
 def learn_fused(phi, rows, last, weights, errors):
     """``learn`` of the ``FUSED`` steps before ``last`` in one pass over the rows that any of them touches."""
     e0, e1, e2, e3, e4 = errors[0], errors[1], errors[2], errors[3], errors[4]
+    t = last - FUSED
     for row in rows:
-        x0, x1, x2, x3, x4 = phi[last - 5, row], phi[last - 4, row], phi[last - 3, row], phi[last - 2, row], phi[last - 1, row]
+        x0, x1, x2, x3, x4 = phi[t, row], phi[t + 1, row], phi[t + 2, row], phi[t + 3, row], phi[t + 4, row]
         own = weights[row]
         for i in range(len(own)):
             own[i] += x0 * e0[i] + x1 * e1[i] + x2 * e2[i] + x3 * e3[i] + x4 * e4[i]

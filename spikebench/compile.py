@@ -11,10 +11,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from spikebench import bptt
+from spikebench import bptt, compartments
 from spikebench.bernoulli import Posterior, natural_step, relax
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
+from spikebench.compartments import Rule
 from spikebench.data import Batch, Split
 from spikebench.events import camera
 from spikebench.events.binning import Binning, bin_events
@@ -42,6 +43,7 @@ def main() -> None:
     SimulatedChip(srm, [FaultSpec()], [0]).run(torch.zeros(1, srm.parameters), batch.inputs, batch.index)
     glm(batch)
     local_learning()
+    probabilistic()
     recordings()
 
 
@@ -63,6 +65,14 @@ def local_learning() -> None:
     )  # fmt: skip
     weights, slope = relax(natural, Posterior(), index, 0)
     natural_step(natural, natural, weights, slope, torch.ones(1), Posterior())
+
+
+def probabilistic() -> None:
+    """A presentation to compartments, with an update at each time step."""
+    network = Network(2, (2,), 2, GLMParameters())
+    weights, shown = torch.zeros(1, network.parameters), torch.zeros(1, 3, 2)
+    index = torch.zeros(1, dtype=torch.int64)
+    compartments.present(network, Rule("mb", 2), weights, shown, shown, torch.ones(1), index)
 
 
 def recordings() -> None:

@@ -28,6 +28,7 @@ VARIANTS = {
     "bayes-mode": "Bayes (mode)",
     "bayes-ensemble": "Bayes (ensemble)",
 }
+RULES = ("single-sample", "mb", "iw", "gem")
 
 
 def table(rows: pd.DataFrame) -> str:
@@ -89,10 +90,30 @@ def one_bit(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def compartments(rows: pd.DataFrame) -> str:
+    """GEM-SNN's rules and compartments: log-likelihood, accuracy and ECE of the sweep of the claims."""
+    chosen = rows[(rows["experiment"] == "gem_snn") & (rows["status"] == "ok")]
+    chosen = chosen[chosen["sweeps"].str.split(";").map(lambda names: "classification" in names)]
+    lines = [
+        "| compartments | learner's examples | n | log-likelihood in nats | accuracy in % | ECE (20 bins) in % |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    number = chosen["settings"].map(lambda settings: json.loads(settings).get("compartments", 1))
+    for rule in RULES:
+        for k, arm in chosen[chosen["variant"] == rule].groupby(number):
+            first, cells = arm.iloc[0], []
+            for column, scale in (("log_likelihood", 1), ("accuracy", 100), ("ece_width_20", 100)):
+                interval = mean_interval(scale * arm[column])
+                cells.append(f"{interval.mean:.1f} ± {interval.high - interval.mean:.1f}")
+            name = display_name(first["dataset"], first["data_kind"], first["data_source"])
+            lines.append(f"| {name}, {rule}, K = {k} | {first['training_size']:,} | {len(arm)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def results(rows: pd.DataFrame, claims: list[dict[str, object]]) -> str:
     """The README's section: verdicts with their explanations, then the tables."""
     verdicts = "\n".join(f"- **{claim['id']}.** {claim['explanation']}" for claim in claims)
-    return f"{verdicts}\n\n{table(rows)}\n\n{one_bit(rows)}\n\n{baselines(rows)}"
+    return f"{verdicts}\n\n{table(rows)}\n\n{one_bit(rows)}\n\n{compartments(rows)}\n\n{baselines(rows)}"
 
 
 def copy_rows(source: Path, target: Path) -> None:
