@@ -35,6 +35,7 @@ bench: $(VENV)/.installed ## speed against peers; every figure the README quotes
 	python benchmarks/frames.py
 	python benchmarks/camera.py
 	python benchmarks/bisnn_step.py
+	python benchmarks/gem_snn_step.py
 
 lint: $(VENV)/.installed ## format, style, types, workflow
 	ruff format --check .

@@ -14,11 +14,10 @@ from __future__ import annotations
 import importlib.util
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from timing import best_of
 
 from spikebench.events import EVENT, aedat
 
@@ -35,17 +34,6 @@ def random_events(count: int) -> np.ndarray:
     events["x"], events["y"] = rng.integers(0, aedat.SIDE, (2, count))
     events["p"] = rng.integers(0, 2, count)
     return events
-
-
-def best_of(function: Callable[[], object], repeats: int = 7) -> float:
-    """The shortest time in seconds: what the machine can do when it is not disturbed."""
-    function()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return min(times)
 
 
 def plain(path: Path, header: int) -> np.ndarray:

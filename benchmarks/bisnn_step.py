@@ -14,11 +14,10 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import math
-import time
-from collections.abc import Callable
 from functools import partial
 
 import torch
+from timing import best_of
 
 from spikebench import bernoulli
 from spikebench.bernoulli import Posterior
@@ -28,17 +27,6 @@ from spikebench.neurons import SRMParameters
 
 STEPS = 20
 ALPHA, BETA, ALPHA_R = math.exp(-1 / 10), math.exp(-1 / 6), math.exp(-1 / 2)
-
-
-def best_of(function: Callable[[], object], repeats: int = 5) -> float:
-    """The shortest time in seconds: what the machine can do when it is not disturbed."""
-    function()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return min(times)
 
 
 def peer(

@@ -10,23 +10,18 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from timeit import repeat
 
 import numpy as np
 import torch
+from timing import best_of
 from tonic import DiskCachedDataset
 
 from spikebench.events.binning import BISNN_T80, BISNN_T400
 from spikebench.events.frames import Frames, prefetch, write_part
 
 RECORDINGS, BATCH, ACTIVE, HIDDEN, STEPS = 256, 64, 0.03, 32, 10
-
-
-def best_of(function: Callable[[], object]) -> float:
-    """The shortest time in seconds: what the machine can do when it is not disturbed."""
-    return min(repeat(function, number=1, repeat=7))
 
 
 def compare(shape: tuple[int, int, int, int], folder: Path) -> None:

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable
 
 import numba
 import snntorch
 import torch
+from timing import best_of
 
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
@@ -30,17 +29,6 @@ from spikebench.seeds import Streams
 INPUTS, HIDDEN, OUTPUTS, STEPS, SAMPLES = 31, 8, 2, 10, 398
 DEVICES, CHAINS, PROPOSALS = 30, 2, 100
 DECAY = 0.875
-
-
-def best_of(function: Callable[[], object], repeats: int = 5) -> float:
-    """The shortest time in seconds: what the machine can do when it is not disturbed."""
-    function()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return min(times)
 
 
 def peer(network: Network, weights: torch.Tensor, inputs: torch.Tensor, once: bool) -> torch.Tensor:
