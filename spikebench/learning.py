@@ -152,8 +152,11 @@ def _as_it_is(chip: SimulatedChip) -> SimulatedChip:
 def _loss(
     method: ModuleType, task: Task, state: Any, held_out: Batch | StoredBatch, chip: SimulatedChip
 ) -> torch.Tensor:
-    """[B]: the negative log-likelihood of the samples' mean; of a regression its squared error."""
-    if task.info.task == "sequence":
+    """[B]: the negative log-likelihood of the targets; of a regression the squared error of the samples' mean.
+
+    A likelihood that the method itself gives goes before that of a class, which may come from few votes.
+    """
+    if task.info.task == "sequence" or (task.info.task == "classification" and hasattr(method, "score")):
         scores = score(method, task, state, held_out, chip)
         loss = -log_likelihood(scores, scores.shape[1])
         return loss.where(loss.isfinite(), torch.inf)

@@ -279,11 +279,15 @@ class TestSearch:
         with pytest.raises(TypeError, match="the method has no score, by which the hyper-parameters of a sequence"):
             train(root, [cell()], {"rates": (1.0, 2.0)})
 
-    def test_classes_are_chosen_by_their_probabilities(self, root: Path, method: ModuleType) -> None:
-        """All rates say the same of classes, so that the first one stays, whatever its score."""
+    @pytest.mark.parametrize("scored", [True, False])
+    def test_classes_are_chosen_by_the_score_where_there_is_one(
+        self, scored: bool, root: Path, method: ModuleType
+    ) -> None:
+        """All rates say the same of classes, so that without it the first one stays."""
+        if not scored:
+            del method.score
         row = train(root, [cell()], {"rates": (1.0, 2.0), "best": 2.0}, task="classification")[0]
-        assert json.loads(row["choice"]) == {"rate": 1.0}
-        assert len(method.SHOWN) == 1
+        assert json.loads(row["choice"]) == {"rate": 2.0 if scored else 1.0}
 
 
 class TestMemorised:
