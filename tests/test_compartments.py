@@ -267,6 +267,24 @@ class TestByHand:
         assert moved["iw"] == pytest.approx([0, common / 2, common, *visible], abs=1e-12)
 
 
+def test_the_authors_control_variate_leaves_little_of_the_hidden_step() -> None:
+    """At kappa = 0.05 it is nearly the signal itself: about 2 % of the hidden step is left (docs/papers.md)."""
+    generator = nets.generator(0)
+    network = Network(21, (8,), 4, GLMParameters())
+    inputs, targets = (torch.rand((1, 100, n), generator=generator).lt(0.25).float() for n in (21, 4))
+    weights = 0.1 * torch.randn((1, network.parameters), generator=generator) * network.connected
+    cut, size = math.prod(network.shapes[0]), {}
+    for baseline in ("none", "weight"):
+        rule, draws = Rule("mb", 5, baseline=baseline), nets.generator(1)
+        memory, size[baseline] = Memory.rest(network, rule, 1), 0.0
+        for t in range(100):
+            u, _, _ = compartments.potentials(network, weights, memory.history)
+            hidden = glm_spikes(u, torch.rand(u.shape, generator=draws, dtype=torch.float64))
+            memory, step, _ = online_step(network, rule, memory, weights, inputs[:, t], targets[:, t], hidden)
+            size[baseline] += float(step[:, :cut].square().sum())
+    assert 0.005 < (size["weight"] / size["none"]) ** 0.5 < 0.05
+
+
 # Compiled
 
 

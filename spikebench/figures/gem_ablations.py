@@ -35,8 +35,10 @@ EXPERIMENT = "gem_snn"
 CHANGES = {"decay": "κ = {}", "baseline": "{} baseline", "divided": "hidden step / K"}
 #: What is changed in the network.
 NO_FEEDBACK = "no output feedback"
+#: The sweep in which all arms have one learning rate, and how that is said.
+EQUAL_RATES, ONE_RATE = "equal-rates", "one learning rate"
 #: The sweeps in which something is changed, and the one from which.
-_CHANGED, _BASE = ("ablations", "no-output-feedback"), "classification"
+_CHANGED, _BASE = ("ablations", EQUAL_RATES, "no-output-feedback"), "classification"
 
 
 def select(rows: pd.DataFrame) -> pd.DataFrame:
@@ -106,8 +108,8 @@ def draw(rows: pd.DataFrame, context: Context) -> Drawing:
     caption = (
         "Test log-likelihood, accuracy and expected calibration error (15 bins of equal width) when one choice is "
         f"changed at a time ({open_marks}); {made}; mean and 95% Student-t interval over {n} repetitions. Usual are "
-        "κ = 0.05, a control variate for each weight, a hidden step of IW that grows with K, and outputs that see "
-        f"their past. Grey: the null band of the changed rule. {words}"
+        "κ = 0.05, a control variate for each weight, a hidden step of IW that grows with K, outputs that see their "
+        f"past, and a learning rate for each rule and K. Grey: the null band of the changed rule. {words}"
     )
     alt = (
         f"Dot plots with intervals of log-likelihood, accuracy and calibration error, a line each for "
@@ -144,6 +146,7 @@ def _change(row: Mapping[Any, Any]) -> str:
         return ""
     settings, network = json.loads(row["settings"]), json.loads(row["network"])
     said = [words.format(settings[name]) for name, words in CHANGES.items() if name in settings]
+    said += [ONE_RATE] * (EQUAL_RATES in row["sweeps"].split(";"))
     return ", ".join(said + [NO_FEEDBACK] * (not network.get("output_feedback", True)))
 
 
@@ -169,7 +172,12 @@ def _otherwise(rows: pd.DataFrame) -> list[Hashable]:
     """All that counterparts have in common: data, rule and K, and settings and network but for what is changed."""
     places = rows[[axis for axis in PAIR if axis not in ("network", "repetition")] + ["variant"]]
     return [
-        (*place, k, _without(settings, {"compartments", *CHANGES}), _without(network, {"output_feedback"}))
+        (
+            *place,
+            k,
+            _without(settings, {"compartments", *CHANGES, "learning_rates", "tune_once"}),
+            _without(network, {"output_feedback"}),
+        )
         for place, k, settings, network in zip(
             places.itertuples(index=False, name=None),
             compartments(rows),
