@@ -32,7 +32,9 @@ TITLE = "GEM-SNN: what single choices change"
 EXPERIMENT = "gem_snn"
 
 #: Setting of an arm to the words for what it is changed to, in the order of the lines.
-CHANGES = {"decay": "κ = {}", "baseline": "{} baseline", "divided": "hidden step / K"}
+CHANGES = {"decay": "κ = {}", "baseline": "{}", "divided": "hidden step / K"}
+#: Control variates in words.
+BASELINES = {"none": "no control variate", "scalar": "one control variate"}
 #: What is changed in the network.
 NO_FEEDBACK = "no output feedback"
 #: The sweep in which all arms have one learning rate, and how that is said.
@@ -145,7 +147,11 @@ def _change(row: Mapping[Any, Any]) -> str:
     if _BASE in row["sweeps"].split(";"):
         return ""
     settings, network = json.loads(row["settings"]), json.loads(row["network"])
-    said = [words.format(settings[name]) for name, words in CHANGES.items() if name in settings]
+    said = [
+        words.format(BASELINES.get(settings[name], settings[name]))
+        for name, words in CHANGES.items()
+        if name in settings
+    ]
     said += [ONE_RATE] * (EQUAL_RATES in row["sweeps"].split(";"))
     return ", ".join(said + [NO_FEEDBACK] * (not network.get("output_feedback", True)))
 

@@ -73,7 +73,7 @@ def draw(rows: pd.DataFrame, context: Context) -> Drawing:
 
     n, words = repetitions(points["n"]), _in_words(points, final, sweeps, lines)
     caption = (
-        "One recording, shown again and again; the right half of the picture is to follow from the left one. While "
+        "One recording, shown again and again; the lower half of the picture is to follow from the upper one. While "
         "weights change: minus the training bound (its discounting inflates it by 1 / (1 - κ), about 5%), the "
         "probability that the next output bit is wrong, and how often a hidden neuron fires. Of the trained network by "
         "K: log-likelihood of the target spikes, and wrong bits where outputs run free, in one run and in the majority "

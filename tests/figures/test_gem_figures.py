@@ -257,7 +257,7 @@ def test_ablations_stand_beside_the_same_rule_without_the_change(gallery: Galler
     lines = {(p["line"], p["change"]) for p in document["numbers"]["points"]}
     assert lines == {
         *(("GEM (K = 5)", f"κ = {kappa}") for kappa in (0.2, 0.5, 0.9)),
-        *((line, "scalar baseline") for line in ALL[:3]),
+        *((line, "one control variate") for line in ALL[:3]),
         ("IW (K = 5)", "hidden step / K"),
         *((line, "no output feedback") for line in ("Single sample", "GEM (K = 5)", "GEM (K = 20)")),
         *((line, "") for line in (*ALL[:3], "GEM (K = 5)", "GEM (K = 20)")),
@@ -268,7 +268,7 @@ def test_ablations_stand_beside_the_same_rule_without_the_change(gallery: Galler
     labelled, panel, calibration = _drawn(rows, gem_ablations).figure.axes
     assert [label.get_text() for label in labelled.get_yticklabels()][:4] == [
         *(f"GEM (K = 5): κ = {kappa}" for kappa in (0.2, 0.5, 0.9)),
-        "Single sample: scalar baseline",
+        "Single sample: one control variate",
     ]
     assert len(panel.containers) == 20
     hollow = [container[0].get_markerfacecolor() == "none" for container in panel.containers]
