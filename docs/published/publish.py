@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spikebench.naming import display_name
+from spikebench.rows import METRICS
 from spikebench.statistics import mean_interval
 
 ROOT = Path(__file__).parents[2]
@@ -117,13 +118,20 @@ def results(rows: pd.DataFrame, claims: list[dict[str, object]]) -> str:
 
 
 def copy_rows(source: Path, target: Path) -> None:
-    """The rows, small enough for a repository: of the largest sweep, no figure shows reliability and estimates."""
+    """The rows, small enough for a repository: metrics in single precision, which no printed figure shows.
+
+    Of the largest sweep, whose reliability and estimates are in no figure, those are left out.
+    """
     table = pq.read_table(source)
     bulky = pc.equal(table["experiment"], "faults_and_data")
     for name in ("reliability", "estimates"):
         place = table.schema.get_field_index(name)
         table = table.set_column(place, name, pc.if_else(bulky, "{}", table[name]))
-    pq.write_table(table, target, compression="zstd", compression_level=19)
+    for name in METRICS:
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, table[name].cast("float32"))
+    words = [field.name for field in table.schema if field.name not in METRICS]
+    pq.write_table(table, target, compression="zstd", compression_level=19, use_dictionary=words)
 
 
 def main() -> None:
