@@ -23,6 +23,7 @@ NAMES = (
     "faults-and-data",
     "faults-and-data-calibration",
     "weight-faults",
+    "lost-spikes",
     "data-baselines",
     "bisnn-scores",
     "bisnn-training-size",

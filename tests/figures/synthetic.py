@@ -116,6 +116,7 @@ def _cells(repetitions: int) -> Iterator[tuple[Any, ...]]:
         ("faults_and_data", "faults-and-data", ARMS, ("threshold", "gain-mismatch", "paper-full"), SEVERITIES,
          (20, 80, 398), [base]),
         ("faults_and_data", "weight-faults", ARMS[:3], ("stuck-at", "sign-flips"), three, (398,), [base]),
+        ("faults_and_data", "lost-spikes", ARMS[2:3], ("dropped-spikes",), three, (398,), [base]),
     ]  # fmt: skip
     for experiment, sweep, arms, faults, severities, of_size, settings in grids:
         for arm, fault, severity, size, changed, repetition in itertools.product(

@@ -167,7 +167,7 @@ def test_legends_of_many_arms_fit_the_page(rows: pd.DataFrame) -> None:
 
 
 def test_panels_come_in_order_of_strength(rows: pd.DataFrame) -> None:
-    rows = rows[~rows["sweeps"].str.contains("weight-faults")]
+    rows = rows[~rows["sweeps"].str.contains("weight-faults|lost-spikes")]
     table = pd.concat([rows, rows.iloc[:1].assign(fault="jitter")])
     assert tables.faults(table) == ["threshold", "threshold+tau+gain", "gain-mismatch", "jitter", "paper-full"]
 

@@ -119,7 +119,7 @@ def test_links_inside_the_page_lead_somewhere(build: Build) -> None:
 def test_every_figure_is_there_with_its_words(build: Build, drawn: Path) -> None:
     page = build()
     images = page.all("img")
-    assert len(images) == len(figures.NAMES) == 23
+    assert len(images) == len(figures.NAMES) == 24
     for name, image in zip(figures.NAMES, images, strict=True):
         document = json.loads((drawn / f"{name}.json").read_text())
         assert f"figure-{name}" in page.ids
@@ -264,7 +264,7 @@ def test_provenance_is_complete(build: Build) -> None:
         "2 CPUs",
     ):
         assert words in text
-    assert "1,329, trained at commit " + "f" * 40 in text
+    assert "1,338, trained at commit " + "f" * 40 in text
 
 
 def test_only_a_smoke_run_has_the_banner(build: Build) -> None:

@@ -1,0 +1,22 @@
+"""Spikes that are lost on their way from the hidden neurons."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from spikebench.figures import faults_and_data
+from spikebench.figures.drawing import Context, Drawing
+from spikebench.figures.tables import in_sweep
+
+TITLE = "Test accuracy where hidden neurons' spikes are lost"
+EXPERIMENT = "faults_and_data"
+
+
+def select(rows: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the sweep."""
+    return in_sweep(rows, "lost-spikes")
+
+
+def draw(rows: pd.DataFrame, context: Context) -> Drawing:
+    """The grid of ``faults-and-data``."""
+    return faults_and_data.grid(rows, context, TITLE)
