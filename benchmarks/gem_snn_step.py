@@ -22,8 +22,8 @@ import torch
 from timing import best_of
 from torch.nn import functional
 
-from spikebench.compartment_kernels import TINY
 from spikebench.compartments import Rule, present
+from spikebench.eligibility_kernels import TINY
 from spikebench.networks import Network
 from spikebench.neurons import GLMParameters, raised_cosines
 

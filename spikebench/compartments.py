@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from spikebench import compartment_kernels
+from spikebench import compartment_kernels, eligibility_kernels
 from spikebench.networks import Network
 from spikebench.neurons import GLMParameters, filtered, raised_cosines
 
@@ -187,7 +187,7 @@ def online_step(
         share = rule.share if rule.name == "iw" else 1 / rule.compartments
         heed = torch.ones_like(moved) if rule.baseline == "scalar" else moved.square()
         upper, lower = rule.decay * upper + heed * told, rule.decay * lower + heed
-        tiny = 0.0 if rule.baseline == "scalar" else float(compartment_kernels.TINY)
+        tiny = 0.0 if rule.baseline == "scalar" else float(eligibility_kernels.TINY)
         baseline = 0.0 if rule.baseline == "none" else upper / (lower + tiny)
         inner = share * ((told - baseline) * moved).sum(dim=1)
     cut = math.prod(network.shapes[0])
