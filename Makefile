@@ -36,6 +36,7 @@ bench: $(VENV)/.installed ## speed against peers; every figure the README quotes
 	python benchmarks/camera.py
 	python benchmarks/bisnn_step.py
 	python benchmarks/gem_snn_step.py
+	python benchmarks/feedback_training.py
 
 lint: $(VENV)/.installed ## format, style, types, workflow
 	ruff format --check .

@@ -14,6 +14,12 @@ The first rule that holds gives the verdict. For both kinds of test:
   tolerance written in the claim;
 - *consistent*: it is better, by another size, or the published size is unknown.
 
+``bound``, with the 95 % interval of the treatment's mean, or of its gain over a reference where there is one:
+
+- *undecided*: fewer than 6 repetitions, or the interval holds the bound;
+- *consistent*: the whole interval is on the side of the bound that is claimed;
+- *not reproduced*: it is on the other side.
+
 ``size-ratio``, with the 95 % interval [low, high] of ``statistics.size_ratio`` and the published value as a lower bound
 (where it is unknown, nothing is *reproduced*, and 1 stands in its place in *not reproduced*):
 
@@ -39,7 +45,15 @@ import pandas as pd
 from spikebench.config import read_yaml, validate
 from spikebench.errors import UserError
 from spikebench.paths import replacing
-from spikebench.statistics import PairedResult, SizeRatio, detectable_difference, paired_difference, size_ratio
+from spikebench.statistics import (
+    Interval,
+    PairedResult,
+    SizeRatio,
+    detectable_difference,
+    mean_interval,
+    paired_difference,
+    size_ratio,
+)
 
 #: One entry of ``config/claims.yaml``, as its schema describes it.
 Claim = Mapping[str, Any]
@@ -70,12 +84,14 @@ class Verdict:
     def primary_test(self) -> str:
         """What is compared, and where, for people."""
         test = self.claim["test"]
-        aim = (
-            f"the training size that reaches {test['target']:g} {test['metric']}"
-            if "target" in test
-            else test["metric"]
-        )
-        arms = f"{test['treatment']['label']} against {test['reference']['label']}"
+        aim = test["metric"]
+        if "target" in test:
+            aim = f"the training size that reaches {test['target']:g} {test['metric']}"
+        if "bound" in test:
+            side = "least" if test["better"] == "higher" else "most"
+            aim = f"{'the gain' if 'reference' in test else test['metric']}, which is to be at {side} {test['bound']:g}"
+            aim = f"{aim}, in {test['metric']}" if "reference" in test else aim
+        arms = " against ".join(test[role]["label"] for role in ("treatment", "reference") if role in test)
         return f"{test['kind']} in {aim}, {arms}, {test['experiment']} at {_listed(test['select'])}"
 
     @property
@@ -133,7 +149,8 @@ def write(verdicts: Iterable[Verdict], path: Path) -> None:
 
 def _evaluate(claim: Claim, rows: pd.DataFrame) -> Verdict:
     verdict = Verdict(claim, "not testable", "")
-    test = _paired_difference if claim["test"]["kind"] == "paired-difference" else _size_ratio
+    test = {"paired-difference": _paired_difference, "bound": _bound, "size-ratio": _size_ratio}[claim["test"]["kind"]]
+    rows = _with_diagnostics(rows, {claim["test"]["metric"], claim["floor"]["metric"]})
     try:
         verdict = test(claim, rows)
         _check_floor(claim, rows)
@@ -166,6 +183,53 @@ def _paired_difference(claim: Claim, rows: pd.DataFrame) -> Verdict:
         "lost": lost,
     }
     return Verdict(claim, *_judge_difference(result, published, _remedy(rows)), measured, numbers)
+
+
+def _bound(claim: Claim, rows: pd.DataFrame) -> Verdict:
+    test, metric = claim["test"], claim["test"]["metric"]
+    unit, scale = claim["published"]["unit"], 100 if claim["published"]["unit"] == "points" else 1
+    arms = [arm.set_index("repetition") for arm in _arms(test, rows)]
+    columns = pd.concat([_usable(arm, metric)[metric] for arm in arms], axis=1, join="inner")
+    if columns.empty:
+        raise _Untestable("no repetition has a result of every arm")
+    lost = len(set().union(*(arm.index for arm in arms))) - len(columns)
+    values = columns.to_numpy(dtype=float) * scale
+    found = values[:, 0] if len(arms) == 1 else _sign(test) * (values[:, 0] - values[:, 1])
+    result, limit = mean_interval(found), test["bound"] * scale
+    label, what = test["treatment"]["label"], f"{metric} of {test['treatment']['label']} is"
+    if len(arms) > 1:
+        what = f"the gain in {metric} of {label} over {test['reference']['label']} is"
+    means = " against ".join(f"{mean:.3g}" for mean in values.mean(axis=0))
+    measured = (
+        f"{what} {result.mean:.3g} {unit} ({means} at {arms[0]['training_size'].iloc[0]} training samples, "
+        f"n = {result.n}{_without(lost)}, 95% interval {_range(result.low, result.high)})"
+    )
+    numbers = asdict(result) | {"estimate": result.mean, "bound": limit, "lost": lost}
+    # A gain is to be large, whichever values of the metric are the better ones.
+    upwards = len(arms) > 1 or test["better"] == "higher"
+    return Verdict(claim, *_judge_bound(result, limit, upwards, _remedy(rows)), measured, numbers)
+
+
+def _judge_bound(result: Interval, limit: float, upwards: bool, remedy: str) -> tuple[Outcome, str]:
+    """Verdict and conclusion of a bound, by the rules at the top of this file."""
+    if result.n < FEWEST:
+        return "undecided", f"and fewer than {FEWEST} repetitions decide nothing: {remedy}"
+    side, above, below = ("least" if upwards else "most"), result.low >= limit, result.high <= limit
+    if above if upwards else below:
+        return "consistent", f"and the whole interval is at {side} {limit:g}"
+    if below if upwards else above:
+        return "not reproduced", f"and no part of the interval is at {side} {limit:g}"
+    return "undecided", f"and the interval holds {limit:g}: {remedy}"
+
+
+def _with_diagnostics(rows: pd.DataFrame, metrics: Iterable[str]) -> pd.DataFrame:
+    """The rows with a column for each metric that is a number of their diagnostics, ``diagnostics.<name>``."""
+    for metric in metrics:
+        _, dot, name = metric.partition(".")
+        if dot:
+            documents = rows["diagnostics"].map(json.loads)
+            rows = rows.assign(**{metric: [float(found.get(name, math.nan)) for found in documents]})
+    return rows
 
 
 def _judge_difference(result: PairedResult, published: Mapping[str, Any], remedy: str) -> tuple[Outcome, str]:
@@ -246,21 +310,18 @@ def _check_floor(claim: Claim, rows: pd.DataFrame) -> None:
         )
 
 
-def _arms(
-    test: Mapping[str, Any], rows: pd.DataFrame, swept: tuple[str, ...] = ()
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of treatment and reference, of every status."""
-    treatment, reference = (
-        _selected(rows, test["experiment"], test[role], test["select"], swept) for role in ("treatment", "reference")
-    )
+def _arms(test: Mapping[str, Any], rows: pd.DataFrame, swept: tuple[str, ...] = ()) -> list[pd.DataFrame]:
+    """The rows of treatment and reference, where there is one, of every status."""
+    roles = [role for role in ("treatment", "reference") if role in test]
+    arms = [_selected(rows, test["experiment"], test[role], test["select"], swept) for role in roles]
     for axis in SHARED:
-        free = axis in swept or axis in test["treatment"]["axes"] or axis in test["reference"]["axes"]
-        found = (treatment[axis].iloc[0], reference[axis].iloc[0])
-        if not free and found[0] != found[1]:
+        free = axis in swept or any(axis in test[role]["axes"] for role in roles)
+        found = [arm[axis].iloc[0] for arm in arms]
+        if not free and len(set(found)) > 1:
             raise _Untestable(
                 f"the arms differ in {axis} ({found[0]} against {found[1]}); name it in the claim's select"
             )
-    return treatment, reference
+    return arms
 
 
 def _selected(

@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from spikebench import bptt, compartments
+from spikebench import adjoint, bptt, compartments
+from spikebench.architectures import feedback_network
 from spikebench.bernoulli import Posterior, natural_step, relax
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
@@ -23,7 +24,7 @@ from spikebench.events.frames import Frames, write_part
 from spikebench.local_learning import Learning, present
 from spikebench.metropolis import Chains, Target, log_likelihood, run_block
 from spikebench.networks import Network
-from spikebench.neurons import GLMParameters, SRMParameters
+from spikebench.neurons import CoupleParameters, GLMParameters, SoftResetParameters, SRMParameters
 
 
 def main() -> None:
@@ -44,6 +45,7 @@ def main() -> None:
     glm(batch)
     local_learning()
     probabilistic()
+    feedback(batch)
     recordings()
 
 
@@ -73,6 +75,18 @@ def probabilistic() -> None:
     weights, shown = torch.zeros(1, network.parameters), torch.zeros(1, 3, 2)
     index = torch.zeros(1, dtype=torch.int64)
     compartments.present(network, Rule("mb", 2), weights, shown, shown, torch.ones(1), index)
+
+
+def feedback(batch: Batch) -> None:
+    """Average rates of a feedback network, and both ways of differentiating them."""
+    network = feedback_network("1 (F1)", 2, (), 1, SoftResetParameters())
+    chip, weights = SimulatedChip(network, [FaultSpec()], [0]), torch.zeros(1, network.parameters)
+    mean = chip.rates(weights, batch.inputs, batch.index).mean
+    factors, slope = torch.ones(1, 2, 2), torch.ones(1, 2, 1)
+    chip.differentiate(weights, slope, factors, CoupleParameters(), 1)
+    found = adjoint.broyden(network, weights, slope, factors).adjoint
+    for errors in (found.float(), found):
+        adjoint.gradient(network, errors, mean, batch.inputs[:, :, 0, :-1], errors)
 
 
 def recordings() -> None:

@@ -47,6 +47,11 @@ def measure(values: torch.Tensor, data: SpikeData, cell: Cell) -> Row:
     )
 
 
+def accuracy(values: torch.Tensor, data: SpikeData) -> float:
+    """Share of test examples that probabilities [S, N, C] decide rightly by their mean."""
+    return metrics.accuracy(values.double().numpy(), data.test.targets.numpy(), _majority(data))
+
+
 def scores(values: torch.Tensor, data: SpikeData, cell: Cell, name: str) -> dict[str, float]:
     """Accuracy, proper scores and calibration of another estimator; where values or spikes are learnt, its error.
 

@@ -96,12 +96,29 @@ def gradient_steps(settings: Any, examples: int, steps: int) -> int:
 
 
 def fit(
-    method: ModuleType, task: Task, batch: Batch | StoredBatch, chip: SimulatedChip, streams: Streams, report: Report
+    method: ModuleType,
+    task: Task,
+    batch: Batch | StoredBatch,
+    chip: SimulatedChip,
+    streams: Streams,
+    report: Report,
+    after_epoch: Callable[[Any], None] | None = None,
 ) -> tuple[Any, dict[str, torch.Tensor]]:
-    """Call ``step`` for all rounds; the state and the traces, name to [rounds, B] or [rounds, B, chains]."""
+    """Call ``step`` for all rounds; the state and the traces, name to [rounds, B] or [rounds, B, chains].
+
+    Args:
+        method: the plug-in.
+        task: what is to be learnt.
+        batch: the examples.
+        chip: what is trained on.
+        streams: randomness.
+        report: called with the share that is done.
+        after_epoch: called with the state after each pass over the examples, of settings that have ``epochs``.
+    """
     chip.count_activity = False
     state, traces = None, dict[str, list[torch.Tensor]]()
     total = rounds(task.settings, batch.size)
+    task = replace(task, rounds=total)
     for number, part in enumerate(_parts(task, batch, streams, total)):
         if state is None:
             state = method.init(task, part, chip, streams)
@@ -109,6 +126,8 @@ def fit(
         for name, values in info.traces.items():
             traces.setdefault(name, []).append(values)
         report((number + 1) / total)
+        if after_epoch is not None and (number + 1) * task.settings.epochs % total == 0:
+            after_epoch(state)
         if number % memory.EVERY == 0:
             memory.give_back()
     return state, {name: torch.stack(values) for name, values in traces.items()}

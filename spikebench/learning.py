@@ -28,21 +28,28 @@ class Learnt(NamedTuple):
         traces: name to [rounds, U, ...].
         choice: name to [U].
         presented: [U], what search and training would have cost this variant alone.
+        epochs: the states after each epoch, where the settings ask to ``report_best``.
     """
 
     state: Any
     traces: Mapping[str, torch.Tensor]
     choice: Mapping[str, torch.Tensor]
     presented: torch.Tensor
+    epochs: Sequence[Any] = ()
 
     def of(self, units: Sequence[int]) -> Learnt:
         """The same of some units."""
         place = torch.tensor(units)
+
+        def mine(state: Any) -> Any:
+            return type(state)(*(tensor[place] if tensor.dim() else tensor for tensor in state))
+
         return Learnt(
-            state=type(self.state)(*(tensor[place] if tensor.dim() else tensor for tensor in self.state)),
+            state=mine(self.state),
             traces={name: values[:, place] for name, values in self.traces.items()},
             choice={name: values[place] for name, values in self.choice.items()},
             presented=self.presented[place],
+            epochs=[mine(state) for state in self.epochs],
         )
 
 
@@ -79,6 +86,7 @@ def learn(
     pairs = list(dict.fromkeys((u, best[variant][u]) for variant in variants for u in range(units)))
     trained = model.of([u for u, _ in pairs])
     choice = _values(candidates, [number for _, number in pairs])
+    epochs: list[Any] = []
     state, traces = fit(
         method,
         trained.task(choice),
@@ -86,8 +94,9 @@ def learn(
         trained.chip,
         trained.streams,
         lambda share: report(before + (1 - before) * share),
+        (lambda state: epochs.append(copy.deepcopy(state))) if getattr(shard.settings, "report_best", False) else None,
     )
-    all_of_it = Learnt(state, traces, choice, trained.chip.meter.presentations)
+    all_of_it = Learnt(state, traces, choice, trained.chip.meter.presentations, epochs)
     learnt = {}
     for variant in variants:
         mine = all_of_it.of([pairs.index((u, best[variant][u])) for u in place])

@@ -48,6 +48,7 @@ class Task:
         choice: hyper-parameters of the search space, one value a cell, [B] each.
         variant: in ``predict`` and ``estimates`` the variant that is asked for; while training, the training that it
             is a reading of (``VARIANTS``). Methods without ``VARIANTS`` find the arm's free label, mostly empty.
+        rounds: how often ``step`` is called in this training; 0 where none is going on.
     """
 
     network: Network
@@ -56,6 +57,7 @@ class Task:
     mode: str
     choice: Mapping[str, torch.Tensor]
     variant: str = ""
+    rounds: int = 0
 
 
 class Info(NamedTuple):

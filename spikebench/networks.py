@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from spikebench.neurons import GLMParameters, LIFParameters, SRMParameters
+from spikebench.neurons import GLMParameters, LIFParameters, SoftResetParameters, SRMParameters
 
 NOMINAL = LIFParameters()
 #: Real-valued weights are programmed into [-FULL_SCALE, FULL_SCALE] when they are quantised or stuck.
@@ -71,7 +71,7 @@ class Network:
     inputs: int
     hidden: tuple[int, ...]
     outputs: int
-    neuron: LIFParameters | SRMParameters | GLMParameters = NOMINAL
+    neuron: LIFParameters | SRMParameters | GLMParameters | SoftResetParameters = NOMINAL
     count_gain: float = 1.0
     weight_bits: int = 0
     convolutions: tuple[Convolution, ...] = ()

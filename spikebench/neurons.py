@@ -150,3 +150,79 @@ def glm_spikes(potential: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     u_i[t] = b_i + sum_j sum_m w_ij,m phi_j,m[t], where phi looks at steps before t alone.
     """
     return (potential > torch.logit(uniform)).to(potential.dtype)
+
+
+class SoftResetParameters(NamedTuple):
+    """IF or LIF constants with reset by subtraction; numbers for a nominal neuron, tensors for one value a neuron.
+
+    The constants of arXiv 2302.00232's authors' code: kappa = threshold - rest = 2, a spike takes u to rest where it
+    was at the threshold. Rest at 0 is the reset of arXiv 2109.14247, whose threshold is then 2.
+
+    Attributes:
+        threshold: V_th.
+        rest: u_rest.
+        leak: lambda, what a step leaves of u; 1 makes it an IF neuron.
+    """
+
+    threshold: float | torch.Tensor = 1.0
+    rest: float | torch.Tensor = -1.0
+    leak: float | torch.Tensor = 1.0
+
+
+class SoftResetState(NamedTuple):
+    """Of one step: u after reset and leak, v before them, and spikes, each [..., neurons]."""
+
+    kept: torch.Tensor
+    potential: torch.Tensor
+    spikes: torch.Tensor
+
+
+def soft_reset_step(current: torch.Tensor, kept: torch.Tensor, parameters: SoftResetParameters) -> SoftResetState:
+    """One step of an IF or LIF neuron with reset by subtraction (arXiv 2302.00232, authors' code).
+
+    v[t] = u[t-1] + I[t],  S[t] = 1 if v[t] >= V_th else 0,  u[t] = lambda (v[t] - (V_th - u_rest) S[t]),  u[0] = 0.
+
+    Args:
+        current: I[t], [..., neurons].
+        kept: u[t-1].
+        parameters: broadcastable to ``current``.
+    """
+    threshold, rest, leak = parameters
+    potential = kept + current
+    spikes = (potential >= threshold).to(current.dtype)
+    return SoftResetState(leak * (potential - (threshold - rest) * spikes), potential, spikes)
+
+
+class CoupleParameters(NamedTuple):
+    """A couple of neurons whose spikes differ in sign, with reset by subtraction (arXiv 2302.00232, authors' code).
+
+    Attributes:
+        threshold: V_b, of a positive spike, and of a negative one at -V_b.
+        rest: u_rest,b; -V_b is the modified reset, which rounds where 0 truncates.
+        leak: lambda.
+    """
+
+    threshold: float | torch.Tensor = 0.5
+    rest: float | torch.Tensor = -0.5
+    leak: float | torch.Tensor = 1.0
+
+    @property
+    def amplitude(self) -> float | torch.Tensor:
+        """A = V_b - u_rest,b, which a spike takes off v and stands for."""
+        return self.threshold - self.rest
+
+
+def couple_step(current: torch.Tensor, kept: torch.Tensor, parameters: CoupleParameters) -> SoftResetState:
+    """One step of a couple: twins of opposite sign, each reset by the other's spikes, are one signed variable.
+
+    w = v[t-1] + I[t],  S[t] = A (w >= V_b) - A (w <= -V_b),  v[t] = lambda (w - S[t]),  v[0] = 0.
+
+    Args:
+        current: I[t], [..., neurons].
+        kept: v[t-1].
+        parameters: broadcastable to ``current``.
+    """
+    potential = kept + current
+    positive, negative = potential >= parameters.threshold, potential <= -parameters.threshold
+    spikes = parameters.amplitude * (positive.to(current.dtype) - negative.to(current.dtype))
+    return SoftResetState(parameters.leak * (potential - spikes), potential, spikes)

@@ -95,12 +95,40 @@ def defines(kind: str, name: str, function: str, root: Path | None = None) -> bo
 
 
 def settings_names(kind: str, name: str, root: Path | None = None) -> list[str]:
-    """The fields of the plug-in's ``Settings`` dataclass, in order, without importing it."""
-    for node in _parse(source(kind, name, root)).body:
-        if isinstance(node, ast.ClassDef) and node.name == "Settings":
-            fields = [n for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
-            return [ast.unparse(n.target) for n in fields if "ClassVar" not in ast.unparse(n.annotation)]
-    raise UserError(f"{kind}/{name}.py has no `class Settings`: see docs/contracts.md")
+    """The fields of the plug-in's ``Settings`` dataclass, in order, without importing it.
+
+    Fields of a base class count where it is imported from the engine, but for those of ``DataSettings``, which are the
+    harness's to set.
+    """
+    found = _fields(_parse(source(kind, name, root)), "Settings")
+    if found is None:
+        raise UserError(f"{kind}/{name}.py has no `class Settings`: see docs/contracts.md")
+    return found
+
+
+def _fields(tree: ast.Module, name: str) -> list[str] | None:
+    """Fields of a class in a module, those of its bases first; None where there is no such class."""
+    for node in tree.body:
+        if not isinstance(node, ast.ClassDef) or node.name != name:
+            continue
+        fields = []
+        for base in map(ast.unparse, node.bases):
+            engine = _imported_from(tree, base)
+            if engine is not None and base != "DataSettings":
+                fields += _fields(_parse(engine), base) or []
+        own = [n for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
+        fields += [ast.unparse(n.target) for n in own if "ClassVar" not in ast.unparse(n.annotation)]
+        return list(dict.fromkeys(fields))
+    return None
+
+
+def _imported_from(tree: ast.Module, name: str) -> Path | None:
+    """The engine's file that a name is imported from, if it is one."""
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module and name in [alias.name for alias in node.names]:
+            file = Path(__file__).parent.joinpath(*node.module.split(".")[1:]).with_suffix(".py")
+            return file if node.module.startswith("spikebench.") and file.is_file() else None
+    return None
 
 
 def constant(kind: str, name: str, constant: str, default: Any = None, root: Path | None = None) -> Any:

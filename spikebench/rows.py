@@ -23,6 +23,7 @@ METRICS = (
     "accuracy", "nll", "brier", "ece_width_15", "ece_width_20", "ece_mass_15", "ece_null_low", "ece_null_high",
     "spikes", "synaptic_operations", "energy_pj", "chip_presentations", "gradient_steps", "test_size",
     "ece_debiased", "rmse", "memory_bits", "bit_error", "log_likelihood",
+    "best_accuracy",
 )  # fmt: skip
 DETAILS = ("choice", "diagnostics", "estimates", "reliability", "traces", "outputs")
 PROVENANCE = ("data_sha256", "split_sha256", "digest")

@@ -1,4 +1,4 @@
-"""Pictures that do not move, as constant currents: a pixel's current is its brightness, from 0 to 1."""
+"""Pictures that do not move, as constant currents: a pixel's current is its brightness, from 0 to 1, or normalised."""
 
 from __future__ import annotations
 
@@ -21,11 +21,14 @@ class PictureSettings(DataSettings):
         training: pictures that learners may see, the first of each class in the training part.
         test: pictures for testing, the first of each class in the test part.
         steps: time steps T.
+        normalised: take each colour's mean off and divide by its standard deviation, over all training pictures of the
+            archive.
     """
 
     training: int = 1000
     test: int = 500
     steps: int = 10
+    normalised: bool = False
 
 
 def as_currents(
@@ -51,8 +54,10 @@ def as_currents(
     learner = pool[stratified_order(images.train_labels[pool], settings.split_seed)[:size]]
     cut = size - max(2, round(0.2 * size))
 
+    mean, sd = _moments(images.train) if settings.normalised else (np.float32(0.0), np.float32(255.0))
+
     def part(pictures: np.ndarray, labels: np.ndarray, chosen: np.ndarray) -> Split:
-        pixels = pictures[chosen].astype(np.float32) / 255
+        pixels = (pictures[chosen].astype(np.float32) - mean) / sd
         pixels = pixels.transpose(0, 3, 1, 2) if pixels.ndim == 4 else pixels
         lines = encoding.constant_current(torch.from_numpy(pixels.reshape(len(chosen), -1).copy()), settings.steps)
         return Split(encoding.with_constant_line(lines), torch.from_numpy(labels[chosen]))
@@ -69,6 +74,16 @@ def as_currents(
         split_sha256=hash_split(train=learner[:cut], validation=learner[cut:], test=tested),
         layout=(3 if images.train.ndim == 4 else 1, height, width),
     )
+
+
+def _moments(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each colour of pictures [N, H, W] or [N, H, W, 3] uint8, float32."""
+    values = np.arange(256)
+    colours = np.moveaxis(pictures, 3, 0) if pictures.ndim == 4 else pictures[None]
+    shares = [np.bincount(colour.ravel(), minlength=256) / colour.size for colour in colours]
+    mean = np.array([share @ values for share in shares])
+    square = np.array([share @ values**2 for share in shares])
+    return mean.astype(np.float32), np.sqrt(square - mean**2).astype(np.float32)
 
 
 def _first_of_each(labels: np.ndarray, classes: int, total: int, name: str) -> np.ndarray:

@@ -123,6 +123,10 @@ def _measure(cells: Sequence[Cell], shard: Shard, method: ModuleType, learnt: Le
     made = {"the trained state": learnt.state, "what was predicted": [values], "the likelihood": scored}
     finite = {name: evaluation.finite(tensors, len(cells)) for name, tensors in made.items()}
     maps = _map(shard, method, learnt, cells[0].variant)
+    # Each epoch on devices that have not been used, as the last one was tested.
+    epochs = [
+        answer(predict(method, task, state, test, shard.devices("test")), shard.info.task) for state in learnt.epochs
+    ]
     rows = []
     for b, cell in enumerate(cells):
         data = shard.splits[shard.index[b]]
@@ -138,6 +142,8 @@ def _measure(cells: Sequence[Cell], shard: Shard, method: ModuleType, learnt: Le
         if not wrong:
             row |= evaluation.measure(values[b], data, cell)
             row |= evaluation.cost(deployed, b, len(data.test.targets))
+            if epochs:
+                row["best_accuracy"] = max(evaluation.accuracy(epoch[b], data) for epoch in epochs)
             found = {name: evaluation.scores(v[b], data, cell, name) for name, v in others.items()}
             for scores in scored:
                 row["log_likelihood"] = float(evaluation.log_likelihood(scores[b], scores.shape[1]))

@@ -144,7 +144,12 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "width": (axes(network=[{"hidden": [0]}]), [EXPERIMENT, "axes.network.0.hidden.0", "0", "at least 1"]),
     "layer": (
         axes(network=[{"convolution": [[4, 3, 1]]}]),
-        [EXPERIMENT, "axes.network.0", "'convolution'", "allowed: convolutions, filters, hidden, output_feedback"],
+        [
+            EXPERIMENT,
+            "axes.network.0",
+            "'convolution'",
+            "allowed: architecture, convolutions, filters, hidden, leak, output_feedback, rest",
+        ],
     ),
     "half a layer": (
         axes(network=[{"convolutions": [[4, 3]]}]),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from spikebench import plugins
+from spikebench.data import DataSettings
 from spikebench.errors import UserError
 
 PLUGIN = '''"""What it does."""
@@ -143,6 +145,15 @@ def test_settings_and_constants_are_read_without_importing(root: Path) -> None:
     assert plugins.constant("methods", "toy", "MODES", root=root) == ("in-the-loop", "off-chip")
     assert plugins.constant("methods", "toy", "SECONDS_PER_CELL", root=root) == 0.25
     assert plugins.constant("methods", "toy", "ABSENT", "default", root) == "default"
+
+
+def test_settings_inherit_the_fields_of_the_engines_classes_but_not_the_harness_own() -> None:
+    for method in ("spide", "ide", "feedback_bptt"):
+        fields = [field.name for field in dataclasses.fields(plugins.load("methods", method).Settings)]
+        assert plugins.settings_names("methods", method) == fields
+    known = {"training", "test", "steps", "normalised"}
+    assert set(plugins.settings_names("datasets", "mnist")) == known
+    assert not known & {field.name for field in dataclasses.fields(DataSettings)}
 
 
 def test_a_plug_in_without_settings_is_told_what_is_missing(root: Path) -> None:

@@ -30,6 +30,7 @@ VARIANTS = {
     "bayes-ensemble": "Bayes (ensemble)",
 }
 RULES = ("single-sample", "mb", "iw", "gem")
+FEEDBACK = {"spide": "SPIDE", "ide": "IDE", "feedback_bptt": "BPTT"}
 
 
 def table(rows: pd.DataFrame) -> str:
@@ -111,20 +112,48 @@ def compartments(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def equilibria(rows: pd.DataFrame) -> str:
+    """Feedback networks by method: accuracy of the last and of the best epoch, and energy of training, by data set."""
+    chosen = rows[(rows["experiment"] == "spide") & (rows["status"] == "ok")]
+    lines = [
+        "| feedback networks | learner's examples | n | accuracy in % | best epoch on the test set | "
+        "µJ an example, forward | backward |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for sweep in ("mnist", "mnist-dvs", "cifar10", "cifar10-dvs"):
+        of_set = chosen[chosen["sweeps"].str.split(";").map(lambda names, sweep=sweep: sweep in names)]
+        for method, label in FEEDBACK.items():
+            arm = of_set[of_set["method"] == method]
+            if arm.empty:
+                continue
+            first, found = arm.iloc[0], arm["diagnostics"].map(json.loads)
+            cells = []
+            for column in ("accuracy", "best_accuracy"):
+                interval = mean_interval(100 * arm[column])
+                cells.append(f"{interval.mean:.1f} ± {interval.high - interval.mean:.1f}")
+            cells += [
+                f"{found.map(lambda d, s=s: d[f'energy_{s}_pj']).mean() / 1e6:.2f}" for s in ("forward", "backward")
+            ]
+            name = display_name(first["dataset"], first["data_kind"], first["data_source"])
+            lines.append(f"| {name}, {label} | {first['training_size']:,} | {len(arm)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def results(rows: pd.DataFrame, claims: list[dict[str, object]]) -> str:
     """The README's section: verdicts with their explanations, then the tables."""
     verdicts = "\n".join(f"- **{claim['id']}.** {claim['explanation']}" for claim in claims)
-    return f"{verdicts}\n\n{table(rows)}\n\n{one_bit(rows)}\n\n{compartments(rows)}\n\n{baselines(rows)}"
+    tables = (table(rows), one_bit(rows), compartments(rows), equilibria(rows), baselines(rows))
+    return "\n\n".join((verdicts, *tables))
 
 
 def copy_rows(source: Path, target: Path) -> None:
     """The rows, small enough for a repository: metrics in single precision, which no printed figure shows.
 
-    Of the largest sweep, whose reliability and estimates are in no figure, those are left out.
+    Of the largest sweep, whose reliability, estimates and diagnostics are in no figure, those are left out.
     """
     table = pq.read_table(source)
     bulky = pc.equal(table["experiment"], "faults_and_data")
-    for name in ("reliability", "estimates"):
+    for name in ("reliability", "estimates", "diagnostics"):
         place = table.schema.get_field_index(name)
         table = table.set_column(place, name, pc.if_else(bulky, "{}", table[name]))
     for name in METRICS:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 from spikebench.networks import FULL_SCALE, Network
-from spikebench.neurons import GLMParameters, LIFParameters, SRMParameters
+from spikebench.neurons import GLMParameters, LIFParameters, SoftResetParameters, SRMParameters
 from spikebench.seeds import seed
 
 #: No multiplicative deviation takes a quantity below this share of its nominal value.
@@ -190,8 +190,8 @@ class _Draws:
 def _draw_layer(network: Network, spec: FaultSpec, chip: int, layer: int) -> LayerDevice:
     neurons, inputs = network.shapes[layer]
     draws = _Draws(spec, chip, layer)
-    srm = isinstance(network.neuron, SRMParameters)
-    hidden = srm or layer < len(network.shapes) - 1  # an SRM network's read-outs are not on the chip
+    read_out = isinstance(network.neuron, SRMParameters | SoftResetParameters)  # which is not on the chip
+    hidden = read_out or layer < len(network.shapes) - 1
     exponent = (spec.strength("drift") * (1 + 0.3 * draws.normal("drift", neurons, inputs))).clamp(min=0)
     stuck = draws.uniform("stuck_at", neurons, inputs) < spec.strength("stuck_at")
     flipped = ~stuck & (draws.uniform("flip", neurons, inputs) < spec.strength("flip"))
@@ -213,7 +213,7 @@ def _draw_layer(network: Network, spec: FaultSpec, chip: int, layer: int) -> Lay
 
 
 def _constants(
-    nominal: LIFParameters | SRMParameters | GLMParameters, draws: _Draws, neurons: int
+    nominal: LIFParameters | SRMParameters | GLMParameters | SoftResetParameters, draws: _Draws, neurons: int
 ) -> dict[str, torch.Tensor]:
     """Thresholds and decays of one layer."""
     spread = draws.spec.strength("time_constant")
@@ -241,7 +241,7 @@ def _constants(
             "synapse_decay": none,
             "refractory_decay": none,
         }
-    decay = float(nominal.decay)
+    decay = float(nominal.leak if isinstance(nominal, SoftResetParameters) else nominal.decay)
     tau = (draws.factor("time_constant", neurons) / (1 - decay)).clamp(min=1.0)
     return {
         "threshold": float(nominal.threshold) * draws.factor("threshold", neurons),

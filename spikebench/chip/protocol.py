@@ -9,6 +9,7 @@ import torch
 
 from spikebench.chip.faults import Device
 from spikebench.networks import Network
+from spikebench.neurons import CoupleParameters
 
 
 class Observation(NamedTuple):
@@ -17,12 +18,29 @@ class Observation(NamedTuple):
     Attributes:
         spikes: one [B, N, neurons] a layer; of SRM networks those that arrive at the next layer and at the read-out, of
             convolutions one for each square of the pool, [B, N, channels x height x width].
-        potentials: V before the reset, or u, likewise, but of convolutions [B, N x positions, channels]; None where the
-            device does not show them.
+        potentials: V before the reset, or u, likewise, but of SRM convolutions [B, N x positions, channels]; None where
+            the device does not show them.
     """
 
     spikes: tuple[torch.Tensor, ...]
     potentials: tuple[torch.Tensor, ...] | None
+
+
+class Rates(NamedTuple):
+    """What a feedback network's neurons, or the couples of its second stage, do over a presentation on average.
+
+    Attributes:
+        mean: [B, N, M] of all neurons, layer after layer: mean of the spikes that arrive, weighted by lambda^(T - t).
+        spikes: [B, L] float64, sent by each layer in all samples and steps.
+        operations: [B] float64, additions to sums of neurons, borders and strides counted as they are; of devices that
+            may lose spikes, the spikes sent times their mean fan-out.
+        input_operations: [B] float64, multiply-accumulates of the inputs.
+    """
+
+    mean: torch.Tensor
+    spikes: torch.Tensor
+    operations: torch.Tensor
+    input_operations: torch.Tensor
 
 
 class Session(Protocol):
@@ -36,7 +54,7 @@ class Session(Protocol):
             clamp: output spikes [B, N, O] that replace the device's own (teacher forcing).
 
         Raises:
-            TypeError: outputs of an SRM network are to be clamped; they are not on the chip.
+            TypeError: outputs of an SRM or a feedback network are to be clamped; they are not on the chip.
         """
         ...
 
@@ -94,7 +112,7 @@ class Chip(Protocol):
         expanded C times gives C runs.
 
         Raises:
-            TypeError: the network is one of SRM neurons, whose read-outs belong to the method.
+            TypeError: the network is one of SRM neurons, or with feedback, whose read-outs belong to the method.
         """
         ...
 
@@ -117,6 +135,49 @@ class Chip(Protocol):
 
         Raises:
             TypeError: the network is not one of GLM neurons.
+        """
+        ...
+
+    def rates(
+        self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor, masks: torch.Tensor | None = None
+    ) -> Rates:
+        """Average rates of a feedback network with parameters [B, P] over one presentation; no spikes are kept.
+
+        Args:
+            parameters: [B, P].
+            inputs: [R, N, T, I].
+            index: [B].
+            masks: [B, N, M + H], what the currents into each layer's neurons are multiplied by, biases included, and
+                last those that the feedback brings to the H neurons of the first layer; without them it is 1.
+
+        Raises:
+            TypeError: it is not a feedback network.
+        """
+        ...
+
+    def differentiate(
+        self,
+        parameters: torch.Tensor,
+        current: torch.Tensor,
+        factors: torch.Tensor,
+        couple: CoupleParameters,
+        steps: int,
+    ) -> Rates:
+        """The second stage: the same synapses are run backwards by ternary spikes of couples of neurons.
+
+        v^L += current + W_fb^T (f s^1) of the step before, then v^l += W^(l+1)^T (f s^(l+1)) for l = L - 1 ... 1; each
+        ``neurons.couple_step``, from v = 0. The couples share the thresholds' deviations, offsets and fates of the
+        network's neurons.
+
+        Args:
+            parameters: [B, P].
+            current: [B, N, neurons of the last layer], constant.
+            factors: [B, N, M + H], f of each neuron's link from below, and last f of the first layer's feedback.
+            couple: nominal constants.
+            steps: T_B.
+
+        Raises:
+            TypeError: it is not a feedback network.
         """
         ...
 

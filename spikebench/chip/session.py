@@ -98,7 +98,11 @@ def forced(layer: LayerDevice, spikes: torch.Tensor) -> torch.Tensor:
 
 
 def transmit(
-    device: Device, spikes: torch.Tensor, late: torch.Tensor, draws: torch.Tensor
+    device: Device,
+    spikes: torch.Tensor,
+    late: torch.Tensor,
+    draws: torch.Tensor,
+    height: torch.Tensor | float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What arrives of spikes [B, N, neurons], and what of them is late; two that arrive at once count as one.
 
@@ -107,7 +111,9 @@ def transmit(
         spikes: that set out.
         late: of the step before.
         draws: [B, 2, N, neurons], uniform: whether each is lost, and whether late.
+        height: of a spike; a positive and a negative one that arrive at once are none.
     """
     sent = spikes * (draws[:, 0] >= device.drop[:, None, None])
     delayed = sent * (draws[:, 1] < device.jitter[:, None, None])
-    return ((sent - delayed) + late).clamp(max=1.0), delayed
+    limit = torch.as_tensor(height, dtype=spikes.dtype)
+    return ((sent - delayed) + late).clamp(-limit, limit), delayed

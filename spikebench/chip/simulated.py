@@ -9,14 +9,15 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from spikebench.chip import glm, kernels, srm
+from spikebench.chip import feedback, feedback_session, glm, kernels, srm
 from spikebench.chip.faults import Device, FaultSpec, draw_device, effective_weights
 from spikebench.chip.kept import Kept
-from spikebench.chip.protocol import Meter, Session
+from spikebench.chip.protocol import Meter, Rates, Session
 from spikebench.chip.session import SimulatedSession
 from spikebench.data import is_constant
+from spikebench.feedback_networks import FeedbackNetwork
 from spikebench.networks import Network, binary
-from spikebench.neurons import GLMParameters, SRMParameters
+from spikebench.neurons import CoupleParameters, GLMParameters, SRMParameters
 from spikebench.seeds import seed
 
 
@@ -32,6 +33,8 @@ class SimulatedChip:
     Attributes:
         srm: whether the neurons are SRM neurons.
         glm: whether they are GLM neurons.
+        feedback: whether its last layer drives the first, see ``feedback_networks``.
+        lossless: whether all spikes arrive, and in time.
         stage: names the part of a run, so that what is drawn anew in testing does not repeat training's draws.
         count_activity: whether spikes and operations are metered beside presentations; training has no use for them.
     """
@@ -51,9 +54,10 @@ class SimulatedChip:
         self.stage = "training"
         # Decided by the fault family, whatever the severity: a cell takes the same path, and gets the same bits, alone
         # and beside cells of other severities.
-        lossless = not any(spec.drop or spec.jitter for spec in specs)
-        self._compiled = self.glm or (lossless and not network.convolutions)
-        steady = lossless and not any(spec.programming_noise or spec.read_noise for spec in specs)
+        self.lossless = not any(spec.drop or spec.jitter for spec in specs)
+        self.feedback = isinstance(network, FeedbackNetwork)
+        self._compiled = self.glm or (self.lossless and not network.convolutions and not self.feedback)
+        steady = self.lossless and not any(spec.programming_noise or spec.read_noise for spec in specs)
         self.deterministic = steady and not self.glm
         self._uses: Counter[str] = Counter()
 
@@ -87,6 +91,12 @@ class SimulatedChip:
         return glm.Flat(self.network, self.device)
 
     @cached_property
+    def _flat_feedback(self) -> feedback.Flat:
+        if not isinstance(self.network, FeedbackNetwork):
+            raise TypeError("only networks with feedback have average rates")
+        return feedback.Flat(self.network, self.device)
+
+    @cached_property
     def nominal(self) -> Device:
         """The ideal device, B times."""
         return draw_device(self.network, [FaultSpec()] * self.devices, self.chip_seeds)
@@ -100,10 +110,11 @@ class SimulatedChip:
         """Output counts [B, C, N, O] of candidates [B, C, P]; see ``protocol.Chip``.
 
         Raises:
-            TypeError: the neurons are SRM neurons.
+            TypeError: the neurons are SRM neurons, or the network is one with feedback.
         """
-        if self.srm:
-            raise TypeError("an SRM network has no output counts: its read-outs belong to the method")
+        if self.srm or self.feedback:
+            kind = "an SRM network" if self.srm else "a feedback network"
+            raise TypeError(f"{kind} has no output counts: its read-outs belong to the method")
         if self.glm:
             counts = self._count_glm(parameters, inputs, index)
         elif self._compiled:
@@ -131,7 +142,7 @@ class SimulatedChip:
             _, spikes = self._simulate(parameters[:, None], inputs, index, keep=True)
             return list(spikes.split([o for o, _ in self.network.shapes], dim=-1))
         session = self.session(parameters, inputs.shape[1])
-        kind = torch.bool if self.srm else torch.float32
+        kind = torch.bool if self.srm or self.feedback else torch.float32
         steps = [[s.to(kind) for s in session.advance(inputs[index, :, t]).spikes] for t in range(inputs.shape[2])]
         return [torch.stack(layer, dim=2) for layer in zip(*steps, strict=True)]
 
@@ -147,10 +158,50 @@ class SimulatedChip:
             raise TypeError("only spikes of GLM neurons have a likelihood")
         return self._simulate_glm(parameters, inputs, index, self._keys_glm(), runs, targets=targets).likelihood
 
+    def rates(
+        self, parameters: torch.Tensor, inputs: torch.Tensor, index: torch.Tensor, masks: torch.Tensor | None = None
+    ) -> Rates:
+        """Average rates of parameters [B, P]; see ``protocol.Chip``.
+
+        Raises:
+            TypeError: it is not a feedback network.
+        """
+        flat, samples = self._flat_feedback, inputs.shape[1]
+        if not self.lossless:
+            return feedback_session.rates_by_steps(self, parameters, inputs, index, masks)
+        found = feedback.run(flat, self.program(parameters[:, None])[:, 0], inputs, index, masks)
+        self.meter.presentations += samples
+        if self.count_activity:
+            self.meter.spikes += found.spikes.sum(dim=1)
+            self.meter.synaptic_operations += found.operations + samples * inputs.shape[2] * self.network.always_on
+            shown = self.meter.synaptic_operations if self.binary_inputs else self.meter.input_operations
+            shown += found.input_operations
+        return found
+
+    def differentiate(
+        self,
+        parameters: torch.Tensor,
+        current: torch.Tensor,
+        factors: torch.Tensor,
+        couple: CoupleParameters,
+        steps: int,
+    ) -> Rates:
+        """The second stage on the devices; see ``protocol.Chip``. Weights are programmed anew.
+
+        Raises:
+            TypeError: it is not a feedback network.
+        """
+        flat, weights = self._flat_feedback, self.program(parameters[:, None])[:, 0]
+        if self.lossless:
+            return feedback.differentiate(flat, weights, current, factors, couple, steps)
+        return feedback_session.differentiate_by_steps(self, weights, current, factors, couple, steps)
+
     def session(self, parameters: torch.Tensor, samples: int, number: int | None = None) -> Session:
         """Begin a presentation; see ``protocol.Chip``."""
         if self.glm:
             return glm.GLMSession(self, parameters, samples, number)
+        if self.feedback:
+            return feedback_session.FeedbackSession(self, parameters, samples)
         return SimulatedSession(self, parameters, samples)
 
     def keys(self, effect: str, number: int | None = None) -> list[int]:

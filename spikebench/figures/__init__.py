@@ -38,6 +38,13 @@ NAMES = (
     "gem-raster",
     "gem-communication",
     "gem-ablations",
+    "spide-gradient",
+    "spide-equilibrium",
+    "spide-accuracy",
+    "spide-cost",
+    "spide-steps",
+    "spide-ablations",
+    "spide-chip",
 )
 
 

@@ -35,8 +35,8 @@ class Style:
 #: The arm that the paired figures compare with every other.
 REFERENCE = Arm("metropolis_hastings", "in-the-loop")
 
-#: Label and colour (of seaborn's ``colorblind`` palette, or Tol's ``muted`` scheme) of each variant, and its markers
-#: off-chip and in the loop.
+#: Label and colour (black, of seaborn's ``colorblind`` palette, or of Tol's ``muted`` scheme) of each variant, and its
+#: markers off-chip and in the loop. A method without variants has one of no name.
 _VARIANTS = {
     "bisnn": {
         "full-precision": ("Full precision", "#949494", "s>"),
@@ -50,6 +50,9 @@ _VARIANTS = {
         "iw": ("IW", "#de8f05", "s>"),
         "gem": ("GEM", "#882255", "Dd"),
     },
+    "spide": {"": ("SPIDE", "#117733", "p<")},
+    "ide": {"": ("IDE", "#ca9161", ">s")},
+    "feedback_bptt": {"": ("BPTT (feedback net)", "#000000", "d^")},
 }
 _MODES: tuple[tuple[str, str, Line], ...] = (("off-chip", "", "-"), ("in-the-loop", " in the loop", "--"))
 

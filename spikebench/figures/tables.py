@@ -69,7 +69,7 @@ def with_all_data(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["training_size"] == rows.groupby("dataset")["training_size"].transform("max")]
 
 
-def in_groups(rows: pd.DataFrame, arms: Iterable[str], most: int = 7) -> list[list[str]]:
+def in_groups(rows: pd.DataFrame, arms: Iterable[str], most: int = 8) -> list[list[str]]:
     """The arms in groups of at most ``most``, in which a panel stays legible; arms of a method are never parted.
 
     Args:

@@ -397,7 +397,9 @@ class TestRows:
         before = time.time()
         row = training.train(work([cell(arm)]))[0]
         assert before <= row["started"] <= time.time()
-        others = {"rmse", "bit_error"} | (set() if hasattr(arm.module, "score") else {"log_likelihood"})
+        others = {"rmse", "bit_error", "best_accuracy"} | (
+            set() if hasattr(arm.module, "score") else {"log_likelihood"}
+        )
         wanted = [m for m in rows.METRICS if m not in others]
         assert all(isinstance(row[m], float) and row[m] == row[m] for m in wanted), row
         assert 0 <= row["accuracy"] <= 1

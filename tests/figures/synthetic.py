@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from synthetic_spide import spide
 
 SEVERITIES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 ARMS = (
@@ -39,7 +40,7 @@ BASELINES = {
 METRICS = (
     "accuracy", "nll", "brier", "ece_width_15", "ece_width_20", "ece_mass_15", "ece_null_low", "ece_null_high",
     "spikes", "synaptic_operations", "energy_pj", "chip_presentations", "gradient_steps", "test_size",
-    "ece_debiased", "rmse", "memory_bits", "bit_error", "log_likelihood",
+    "ece_debiased", "rmse", "memory_bits", "bit_error", "log_likelihood", "best_accuracy",
 )  # fmt: skip
 #: Of the fourth experiment: variant to accuracy lost, spread, by how much it is too confident, spread of its samples.
 VARIANTS = {
@@ -94,6 +95,7 @@ def rows(repetitions: int = 3, preset: str = "default") -> pd.DataFrame:
         made.append(row)
     made += _bisnn(repetitions, preset)
     made += _gem(repetitions, preset)
+    made += spide(_row, repetitions, preset)
     table = pd.DataFrame(made)
     axes = [c for c in table.columns if c not in ("sweeps", *METRICS)]
     sweeps = table.groupby("cell")["sweeps"].agg(";".join)
@@ -179,6 +181,7 @@ def _row(
         "memory_bits": 4096,
         "bit_error": np.nan,
         "log_likelihood": np.nan,
+        "best_accuracy": np.nan,
         "choice": "{}",
         "diagnostics": '{"acceptance_rate":0.25,"effective_sample_size":30.0}' if arm == ARMS[0] else "{}",
         "estimates": _canonical(estimates) if arm == ARMS[0] else "{}",

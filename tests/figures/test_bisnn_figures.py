@@ -187,10 +187,10 @@ def test_all_scores_of_all_arms(gallery: Gallery) -> None:
 
 
 def test_arms_of_a_method_stay_together() -> None:
-    arms = pd.DataFrame({"arm": list("abcdefghijkl"), "method": list("vwww" + "xxxxxxx" + "y")})
+    arms = pd.DataFrame({"arm": list("abcdefghijklm"), "method": list("vwww" + "xxxxxxxx" + "y")})
     assert tables.in_groups(arms, list("abcd")) == [list("abcd")]
     assert tables.in_groups(arms, list("abcdefg")) == [list("abcdefg")]
-    assert tables.in_groups(arms, arms["arm"]) == [list("abcd"), list("efghijk"), ["l"]]
+    assert tables.in_groups(arms, arms["arm"]) == [list("abcd"), list("efghijkl"), ["m"]]
     assert tables.in_groups(arms, list("efghijk"), most=3) == [list("efghijk")]
     assert tables.in_groups(arms, []) == [[]]
 

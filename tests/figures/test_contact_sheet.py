@@ -17,7 +17,6 @@ from spikebench.preparation import DataJob
 
 HEAD = """
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 
@@ -27,7 +26,7 @@ from spikebench.events import EVENT, prepared
 from spikebench.events.binning import Binning
 from spikebench.events.prepared import Item, Recordings
 from spikebench.images import Images
-from spikebench.static_images import as_currents
+from spikebench.static_images import PictureSettings, as_currents
 
 KINDS = ("simulated",)
 NEEDS = {"simulated": ("mnist",)}
@@ -74,7 +73,7 @@ def load(settings):
     pictures = np.broadcast_to((80 * labels)[:, None, None, None], (60, 4, 5, 3)).astype(np.uint8)
     return as_currents(
         Images(pictures, labels, pictures, labels), ("dark", "grey", "bright"), SOURCE,
-        SimpleNamespace(training=48, test=9, steps=5, split_seed=settings.split_seed, training_size=None),
+        PictureSettings(training=48, test=9, steps=5, split_seed=settings.split_seed),
     )
 """
 GONE = """

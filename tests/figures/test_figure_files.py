@@ -49,6 +49,7 @@ def test_a_figure_is_a_png_a_pdf_and_a_json(gallery: Gallery, name: str) -> None
     [
         *("accuracy-vs-severity", "ablations", "bisnn-maps", "bisnn-bands"),
         *("gem-grid", "gem-memorisation", "gem-raster", "gem-ablations"),
+        *("spide-gradient", "spide-accuracy", "spide-cost", "spide-ablations"),
     ],
 )
 def test_the_same_rows_in_any_order_give_the_same_bytes(
@@ -114,6 +115,7 @@ def test_lead_arms_keep_their_colours_whatever_else_is_there(rows: pd.DataFrame)
         *("MH in the loop", "Backprop in the loop", "Backprop off-chip", "Backprop oracle"),
         *("Full precision", "Straight-through", "Bayes (mode)", "Bayes (ensemble)"),
         *("Single sample", "MB", "IW", "GEM"),
+        *("SPIDE", "SPIDE in the loop", "IDE", "BPTT (feedback net)"),
     ]
 
 
@@ -125,14 +127,14 @@ def test_bisnn_in_the_loop_says_so(rows: pd.DataFrame) -> None:
 
 
 def test_looks_differ_and_colours_are_safe(rows: pd.DataFrame) -> None:
-    tol = {"#332288", "#882255"}  # Tol's muted indigo and wine
+    tol = {"#332288", "#882255", "#117733", "#000000"}  # Tol's muted indigo, wine and green; black
     safe = {colour.lower() for colour in seaborn.color_palette("colorblind").as_hex()} | tol
     many = [rows.iloc[:1].assign(method=f"method_{i:02d}", mode="oracle") for i in range(14)]
     looks = styles(pd.concat([rows, *many]))
     assert {style.colour for style in looks.values()} <= safe
-    assert len({(s.colour, s.marker) for s in looks.values()}) == len(looks) == 26
+    assert len({(s.colour, s.marker) for s in looks.values()}) == len(looks) == 30
     assert len({(s.colour, s.marker) for s in LEAD.values()}) == len(LEAD)
-    first = {arm: style.colour for arm, style in LEAD.items() if not arm.variant}
+    first = {arm: style.colour for arm, style in LEAD.items() if arm.method in ("metropolis_hastings", "backprop")}
     others = {style.colour for name, style in looks.items() if name not in {label(arm) for arm in first}}
     assert set(first.values()).isdisjoint(others)
 
@@ -167,7 +169,7 @@ def test_legends_of_many_arms_fit_the_page(rows: pd.DataFrame) -> None:
 
 
 def test_panels_come_in_order_of_strength(rows: pd.DataFrame) -> None:
-    rows = rows[~rows["sweeps"].str.contains("weight-faults|lost-spikes")]
+    rows = rows[~rows["sweeps"].str.contains("weight-faults|lost-spikes|backward-on-chip")]
     table = pd.concat([rows, rows.iloc[:1].assign(fault="jitter")])
     assert tables.faults(table) == ["threshold", "threshold+tau+gain", "gain-mismatch", "jitter", "paper-full"]
 
