@@ -106,7 +106,8 @@ def main() -> None:
     rate = float(found.spikes.sum()) / (EXAMPLES * 30 * sum(chip.network.widths))
     print(
         f"forward stage, T = 30, {EXAMPLES} examples, {rate:.2f} spikes a neuron and step: {1e3 * ours:.1f} ms, "
-        f"loop over convolutions {1e3 * peer:.1f} ms, {peer / ours:.1f} times faster (rates differ by {float(apart.mean()):.1g})"
+        f"loop over convolutions {1e3 * peer:.1f} ms, {peer / ours:.1f} times faster "
+        f"(rates differ by {float(apart.mean()):.1g})"
     )
 
 

@@ -52,16 +52,19 @@ def load(settings: Settings) -> SpikeData:
     generator = torch.Generator().manual_seed(seed(purpose="pictures", split_seed=settings.split_seed))
     pixels = torch.randn(settings.training + settings.test, settings.side**2, generator=generator)
     labels = torch.arange(len(pixels)) % CLASSES
-    lines = encoding.with_constant_line(encoding.constant_current(pixels, settings.steps))
     learner = stratified_order(labels[: settings.training].numpy(), settings.split_seed)[:size]
     cut = size - max(2, round(0.2 * size))
     parts = {"train": learner[:cut], "validation": learner[cut:], "test": np.arange(settings.training, len(pixels))}
-    train, validation, test = (Split(lines[own], labels[own]) for own in map(torch.from_numpy, parts.values()))
+
+    def part(name: str) -> Split:
+        own = torch.from_numpy(parts[name])
+        return Split(encoding.with_constant_line(encoding.constant_current(pixels[own], settings.steps)), labels[own])
+
     return SpikeData(
         task="classification",
-        train=train,
-        validation=validation,
-        test=test,
+        train=part("train"),
+        validation=part("validation"),
+        test=part("test"),
         classes=tuple(f"label {label}" for label in range(CLASSES)),
         binary_inputs=False,
         provenance=Provenance(

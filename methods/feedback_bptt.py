@@ -40,12 +40,7 @@ def step(task: Task, state: State, batch: Batch, chip: Chip, streams: Streams) -
     """Forward and backward through all time steps of the ideal model."""
     net, shown = feedback_training.built(task), feedback_training.show(task, state, batch, chip, streams)
     found = unrolled.gradient(
-        net,
-        shown.weights,
-        shown.batch.inputs[shown.batch.index][..., :-1],
-        shown.masks,
-        shown.slope,
-        task.settings.surrogate,
+        net, shown.weights, shown.batch.own_inputs[..., :-1], shown.masks, shown.slope, task.settings.surrogate
     )
     # At each step the error goes back through every link but the inputs', and each link's weights gather a product.
     examples, steps = shown.slope.shape[1], task.info.steps

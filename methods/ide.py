@@ -41,6 +41,11 @@ class Settings(FeedbackSettings):
     memory: int = 27
     tolerance: float = 2e-10
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.memory < 1:
+            raise ValueError(f"memory: found {self.memory}, allowed: at least 1")
+
 
 def step(task: Task, state: State, batch: Batch, chip: Chip, streams: Streams) -> tuple[State, Info]:
     """Forward on the chip; backward by Broyden's method on the ideal model."""
@@ -51,15 +56,15 @@ def step(task: Task, state: State, batch: Batch, chip: Chip, streams: Streams) -
         net, shown.weights, shown.slope, factors, settings.iterations, settings.memory, settings.tolerance
     )
     gradient = feedback_training.weight_gradient(task, shown, solved.adjoint)
-    # A product multiplies by the matrix of each layer but the inputs'; an iteration at rank k takes 4 k products of
-    # vectors, and no more ranks count than are kept.
+    # A product multiplies by the matrix of each layer but the inputs'; an iteration at rank k takes 6 k products of
+    # vectors (step, and both halves of the update), and no more ranks count than are kept.
     products = solved.products.double()
     each = products / shown.slope.shape[1]
     ranks = each.clamp(max=settings.memory)
     work = {
         "products": products,
         "backward_macs": products * net.operations,
-        "solver_macs": 4 * products * (ranks / 2) * net.widths[-1],
+        "solver_macs": 6 * products * (ranks / 2) * net.widths[-1],
     }
     return (
         feedback_training.update(task, state, shown, gradient, work),

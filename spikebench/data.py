@@ -148,6 +148,13 @@ class Batch(NamedTuple):
             inputs = self.inputs[:, rows]
         return Batch(inputs, self.targets[:, rows], self.index)
 
+    @property
+    def own_inputs(self) -> torch.Tensor:
+        """What each cell sees, [B, N, T, I]; a constant current stays expanded."""
+        if is_constant(self.inputs):
+            return self.inputs[self.index, :, :1].expand(-1, -1, self.inputs.shape[2], -1)
+        return self.inputs[self.index]
+
     def repeat(self, times: int) -> Batch:
         """The same data for ``times`` as many cells, cell-major: [a, b] becomes [a, a, b, b]."""
         return self._replace(index=self.index.repeat_interleave(times))

@@ -99,9 +99,10 @@ def network(info: DataInfo, layers: Mapping[str, Any], training: str) -> Feedbac
         Unavailable: it cannot be built for these data.
     """
     architecture = layers.get("architecture")
+    given = "hidden" if architecture is None else "architecture"
+    if not layers.get(given) or layers.keys() - {given, "rest", "leak"}:
+        raise Unavailable(f"feedback networks need an architecture or hidden layers; found {dict(layers)}")
     if architecture is None:
-        if not layers.get("hidden") or layers.keys() - {"hidden", "rest", "leak"}:
-            raise Unavailable(f"feedback networks need an architecture or hidden layers; found {dict(layers)}")
         architecture = "-".join(map(str, layers["hidden"])) + f" (F{layers['hidden'][0]})"
     rest = float(layers.get("rest", -1.0))
     neuron = SoftResetParameters(KAPPA + rest, rest, float(layers.get("leak", 1.0)))
