@@ -6,7 +6,6 @@ import io
 import tarfile
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import archive_store
 import numpy as np
@@ -19,7 +18,7 @@ from spikebench import config, images, plugins, preparation
 from spikebench.data import Provenance, SpikeData, is_constant
 from spikebench.errors import Unavailable
 from spikebench.images import Images
-from spikebench.static_images import as_currents
+from spikebench.static_images import PictureSettings, as_currents
 from spikebench.store import files_of, identity
 
 SOURCE = Provenance("toy", "real", "a test", "0", "none", "nobody")
@@ -37,7 +36,7 @@ PICTURES = Images(numbered(TRAIN, 0), TRAIN, numbered(TEST, 100), TEST)
 
 def load(pictures: Images = PICTURES, **settings: int | None) -> SpikeData:
     given: dict[str, int | None] = {"training": 9, "test": 3, "steps": 4, "split_seed": 1, "training_size": None}
-    return as_currents(pictures, ("a", "b", "c"), SOURCE, SimpleNamespace(**{**given, **settings}))
+    return as_currents(pictures, ("a", "b", "c"), SOURCE, PictureSettings(**{**given, **settings}))
 
 
 def numbers(part: torch.Tensor) -> list[int]:
