@@ -17,13 +17,9 @@ import numpy as np
 import torch
 
 from spikebench import adjoint_kernels
-from spikebench.chip import feedback
-from spikebench.chip.faults import FaultSpec, draw_device
 from spikebench.chip.feedback import Layout
 from spikebench.chip.feedback_session import weigh
-from spikebench.chip.protocol import Rates
 from spikebench.feedback_networks import FeedbackNetwork
-from spikebench.neurons import CoupleParameters
 
 #: A rate so near to 1 counts as 1: a leaky average of nothing but spikes misses it by rounding.
 FULL = 1.0 - 1e-6
@@ -95,23 +91,6 @@ def broyden(
     )  # fmt: skip
     ordered = torch.from_numpy(adjoint)[..., plan.place]
     return Solved(ordered, torch.from_numpy(residual), torch.from_numpy(products))
-
-
-def differentiate(
-    network: FeedbackNetwork,
-    weights: torch.Tensor,
-    current: torch.Tensor,
-    factors: torch.Tensor,
-    couple: CoupleParameters,
-    steps: int,
-) -> Rates:
-    """The second stage on ideal devices; see ``chip.protocol.Chip.differentiate``."""
-    return feedback.differentiate(_ideal(network, len(weights)), weights, current, factors, couple, steps)
-
-
-@lru_cache(maxsize=8)
-def _ideal(network: FeedbackNetwork, devices: int) -> feedback.Flat:
-    return feedback.Flat(network, draw_device(network, [FaultSpec()] * devices, [0] * devices))
 
 
 def gradient(

@@ -130,9 +130,12 @@ class Config:
         return {**axes, **_change(self.preset, experiment, sweep).get("axes", {})}
 
     def repetitions(self, experiment: Mapping[str, Any], sweep: Mapping[str, Any]) -> int:
-        """Of a sweep's points: the preset's for this sweep, for its experiment, or for all; 0 leaves the sweep out."""
+        """Of a sweep's points: the preset's for this sweep, the sweep's own, or the preset's for its experiment or all.
+
+        0 leaves the sweep out.
+        """
         of_all = self.preset.get("repetitions_of", {}).get(experiment["name"], self.preset["repetitions"])
-        return int(_change(self.preset, experiment, sweep).get("repetitions", of_all))
+        return int(_change(self.preset, experiment, sweep).get("repetitions", sweep.get("repetitions", of_all)))
 
     def sweep_settings(self, experiment: Mapping[str, Any], sweep: Mapping[str, Any]) -> dict[str, Any]:
         """What all arms of a sweep are given: the preset's values over the sweep's own."""

@@ -34,7 +34,7 @@ def dropout_masks(
     if not settings.dropout:
         return None
     widths = (*net.widths, net.widths[0] if net.feedback else 0)
-    uniform = torch.special.ndtr(streams.normal((batch.inputs.shape[1], sum(widths)), "dropout", number))
+    uniform = streams.uniform((batch.inputs.shape[1], sum(widths)), "dropout", number)
     masks = (uniform >= settings.dropout).float() / (1 - settings.dropout)
     spared = [
         layer.kind == "pool" or (settings.dropout_of == "dense" and layer.kind != "dense") for layer in net.layers
@@ -53,7 +53,7 @@ def augmented(task: Task, batch: Batch, streams: Streams, number: int) -> Batch:
     constant, steps = is_constant(batch.inputs), batch.inputs.shape[2]
     inputs = batch.inputs[:, :, :1] if constant else batch.inputs
     pictures, side = inputs[batch.index][..., :-1].unflatten(3, task.info.layout), task.info.layout[-1]
-    draws = torch.special.ndtr(streams.normal((inputs.shape[1], 3), "augmentation", number))
+    draws = streams.uniform((inputs.shape[1], 3), "augmentation", number)
     crop = settings.crop
     places = (draws[..., :2] * (2 * crop + 1)).long().clamp(max=2 * crop)
     padded = functional.pad(pictures, (crop, crop, crop, crop))

@@ -121,13 +121,12 @@ def built(task: Task) -> FeedbackNetwork:
 def init(task: Task, batch: Batch, chip: Chip, streams: Streams) -> State:
     """Random weights, biases of 0; the chip is not touched."""
     net, settings = built(task), task.settings
-    draws = streams.normal((net.parameters,), "start")
-    if settings.initial == "unit":
-        draws = 2 * torch.special.ndtr(draws) - 1
+    shape = (net.parameters,)
+    draws = 2 * streams.uniform(shape, "start") - 1 if settings.initial == "unit" else streams.normal(shape, "start")
     weights = torch.stack([_scaled(net, own, settings) for own in draws])
     wide = net.widths[-1]
     # As torch.nn.Linear begins: uniform in +-1 / sqrt(fan-in).
-    read_out = (2 * torch.special.ndtr(streams.normal((net.outputs, wide + 1), "read-out")) - 1) / wide**0.5
+    read_out = (2 * streams.uniform((net.outputs, wide + 1), "read-out") - 1) / wide**0.5
     work = torch.zeros(len(weights), len(WORK), dtype=torch.float64)
     zeros = torch.zeros_like(weights), torch.zeros_like(read_out)
     return State(weights, read_out, *zeros, work, torch.zeros((), dtype=torch.int64))

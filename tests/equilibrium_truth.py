@@ -11,6 +11,9 @@ import torch
 
 from spikebench import adjoint
 from spikebench.architectures import feedback_network
+from spikebench.chip.faults import FaultSpec
+from spikebench.chip.protocol import Rates
+from spikebench.chip.simulated import SimulatedChip
 from spikebench.feedback_networks import FeedbackNetwork
 
 #: Convolutions with strides and feedback to twice the side, dense layers, pools, one layer, and none that feeds back.
@@ -29,6 +32,11 @@ def network(name: str, neuron: Any = truth.IF) -> FeedbackNetwork:
     """One of ``SMALL``."""
     architecture, picture = SMALL[name]
     return feedback_network(architecture, 1 + int(np.prod(picture)), picture, 3, neuron)
+
+
+def second_stage(net: FeedbackNetwork, weights: torch.Tensor, *arguments: Any) -> Rates:
+    """What ``Chip.differentiate`` gives on ideal devices."""
+    return SimulatedChip(net, [FaultSpec()] * len(weights), [0] * len(weights)).differentiate(weights, *arguments)
 
 
 def drawn(net: FeedbackNetwork, devices: int = 1, feedback: float = 1.0, seed: int = 1) -> torch.Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from spikebench import adjoint
 from spikebench.architectures import feedback_network
+from spikebench.chip import feedback
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
 from spikebench.neurons import CoupleParameters, SoftResetParameters
@@ -154,7 +155,7 @@ def test_ternary_spikes_come_to_the_clipped_adjoint_as_one_over_time(
     current = scale * point.slope
     limit = adjoint.clipped(point.net, point.weights, current, point.factors)
     found = [
-        adjoint.differentiate(point.net, point.weights, current, point.factors, couple, steps).mean
+        truth.second_stage(point.net, point.weights, current, point.factors, couple, steps).mean
         for steps in (100, 1600)
     ]
     few, many = ((rates - limit).abs().mean() for rates in found)
@@ -171,7 +172,7 @@ def test_couples_with_a_rest_of_0_truncate_and_with_the_modified_reset_round(nam
     limit = adjoint.clipped(point.net, point.weights, 0.5 * point.slope, point.factors)
     told, spikes = [], []
     for couple in COUPLES.values():
-        found = adjoint.differentiate(point.net, point.weights, 0.5 * point.slope, point.factors, couple, steps)
+        found = truth.second_stage(point.net, point.weights, 0.5 * point.slope, point.factors, couple, steps)
         last = slice(-point.net.widths[-1], None)
         told.append(float(steps * (found.mean.abs() - limit.abs())[..., last].mean()))
         spikes.append(float(found.spikes.sum()))
@@ -188,7 +189,7 @@ def test_a_slope_that_never_reaches_the_threshold_makes_no_spike_and_no_gradient
     largest = float(couple.threshold) / steps / point.slope.abs().max()
     for share, silent in ((0.98, True), (1.05, False)):
         current = share * largest * point.slope
-        found = adjoint.differentiate(point.net, point.weights, current, point.factors, couple, steps)
+        found = truth.second_stage(point.net, point.weights, current, point.factors, couple, steps)
         assert bool((found.mean == 0).all()) == (found.spikes.sum() == 0) == (
             found.operations.sum() == 0
         ) == silent or (not silent and found.spikes.sum() == 1)
@@ -197,14 +198,19 @@ def test_a_slope_that_never_reaches_the_threshold_makes_no_spike_and_no_gradient
 
 @couples
 @names
-def test_the_second_stage_of_the_model_is_that_of_an_ideal_chip(name: str, couple: CoupleParameters) -> None:
+def test_the_second_stage_of_what_a_faulty_chip_should_be_is_that_of_an_ideal_chip(
+    name: str, couple: CoupleParameters
+) -> None:
     point = Point(name, masked=True, devices=3)
-    chip = SimulatedChip(point.net, [FaultSpec()] * 3, [4, 5, 6])
+    faulty = [FaultSpec(severity=1.0, gain_mismatch=0.5, threshold=0.5, offset=0.2, dead=0.2)] * 3
+    chip = SimulatedChip(point.net, faulty, [4, 5, 6])
     arguments = (point.weights, point.slope, point.factors, couple, 40)
-    for own, expected in zip(adjoint.differentiate(point.net, *arguments), chip.differentiate(*arguments), strict=True):
+    found = feedback.differentiate(feedback.Flat(point.net, chip.nominal), *arguments)
+    for own, expected in zip(found, truth.second_stage(point.net, *arguments), strict=True):
         assert torch.equal(own, expected)
+    assert not torch.equal(found.mean, chip.differentiate(*arguments).mean)
     alone = [each[1:2] if isinstance(each, torch.Tensor) else each for each in arguments]
-    assert torch.equal(adjoint.differentiate(point.net, *alone).mean, chip.differentiate(*arguments).mean[1:2])
+    assert torch.equal(truth.second_stage(point.net, *alone).mean, found.mean[1:2])
 
 
 def test_leaky_couples_are_averaged_as_their_membranes_weigh() -> None:
@@ -212,7 +218,7 @@ def test_leaky_couples_are_averaged_as_their_membranes_weigh() -> None:
     net = feedback_network("2", 2, (), 2, SoftResetParameters(leak=0.8))
     current, leak, steps = torch.tensor([[[0.35, -0.2]]]), 0.8, 12
     couple = CoupleParameters(leak=leak)
-    found = adjoint.differentiate(net, torch.ones(1, net.parameters), current, torch.ones(1, 1, 4), couple, steps)
+    found = truth.second_stage(net, torch.ones(1, net.parameters), current, torch.ones(1, 1, 4), couple, steps)
     for g, rate in zip(current[0, 0].tolist(), found.mean[0, 0].tolist(), strict=True):
         v, total, weight = 0.0, 0.0, 0.0
         for _ in range(steps):

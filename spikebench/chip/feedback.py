@@ -1,4 +1,4 @@
-"""Feedback networks on simulated devices: average rates, the second stage that differentiates them, and the session.
+"""Feedback networks on simulated devices, compiled: average rates, and the second stage that differentiates them.
 
 Tensors have a map's neurons as [channels x height x width]; the kernels have channels last, and ``Flat`` translates.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +18,6 @@ from spikebench.chip.link_kernels import columns
 from spikebench.chip.protocol import Rates
 from spikebench.feedback_networks import FeedbackNetwork
 from spikebench.neurons import CoupleParameters, SoftResetParameters
-
-if TYPE_CHECKING:
-    pass
 
 
 class Weights(NamedTuple):
@@ -96,8 +93,7 @@ class Flat(Layout):
 
     def couples(self, couple: CoupleParameters) -> np.ndarray:
         """The constants of the second stage's neurons."""
-        layers = zip(self.device.layers, self.network.widths, strict=True)
-        return self._constants([couples(self.network, layer, couple) for layer, _ in layers])
+        return self._constants([couples(self.network, layer, couple) for layer in self.device.layers])
 
     def _constants(self, layers: Sequence[SoftResetParameters | CoupleParameters]) -> np.ndarray:
         """[4, B, M]: threshold, what a spike takes off, leak, offset; neither dead nor saturated ones look at sums."""
