@@ -9,12 +9,10 @@ authors' code could be read; docs/papers.md lists what was chosen.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 
 from spikebench import adjoint, feedback_training, gradient_probe
-from spikebench.chip import feedback
 from spikebench.chip.protocol import Chip, Rates
 from spikebench.data import Batch
 from spikebench.feedback_settings import FeedbackSettings
@@ -62,19 +60,14 @@ class Settings(FeedbackSettings):
         return CoupleParameters(0.5, -0.5, own) if self.modified_reset else CoupleParameters(1.0, 0.0, own)
 
 
-#: A device as the kernels take it, kept: every step of a training asks for the same one.
-_model = lru_cache(maxsize=4)(feedback.Flat)
-
-
 def _second_stage(task: Task, shown: Shown, chip: Chip) -> Rates:
     settings: Settings = task.settings
     net = feedback_training.built(task)
     factors = adjoint.transmission(net, shown.rates.mean, shown.masks)
     couple = settings.couple(float(net.nominal.leak))
-    if settings.backward == "chip":
-        return chip.differentiate(shown.weights, shown.slope, factors, couple, settings.backward_steps)
-    model = _model(net, chip.nominal)
-    return feedback.differentiate(model, shown.weights, shown.slope, factors, couple, settings.backward_steps)
+    if settings.backward == "ideal" and task.mode != "off-chip":
+        return adjoint.differentiate(net, shown.weights, shown.slope, factors, couple, settings.backward_steps)
+    return chip.differentiate(shown.weights, shown.slope, factors, couple, settings.backward_steps)
 
 
 def step(task: Task, state: State, batch: Batch, chip: Chip, streams: Streams) -> tuple[State, Info]:

@@ -17,9 +17,13 @@ import numpy as np
 import torch
 
 from spikebench import adjoint_kernels
+from spikebench.chip import feedback
+from spikebench.chip.faults import FaultSpec, draw_device
 from spikebench.chip.feedback import Layout
 from spikebench.chip.feedback_session import weigh
+from spikebench.chip.protocol import Rates
 from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.neurons import CoupleParameters
 
 #: A rate so near to 1 counts as 1: a leaky average of nothing but spikes misses it by rounding.
 FULL = 1.0 - 1e-6
@@ -93,6 +97,23 @@ def broyden(
     return Solved(ordered, torch.from_numpy(residual), torch.from_numpy(products))
 
 
+def differentiate(
+    network: FeedbackNetwork,
+    weights: torch.Tensor,
+    current: torch.Tensor,
+    factors: torch.Tensor,
+    couple: CoupleParameters,
+    steps: int,
+) -> Rates:
+    """The second stage on ideal devices; see ``chip.protocol.Chip.differentiate``."""
+    return feedback.differentiate(_ideal(network, len(weights)), weights, current, factors, couple, steps)
+
+
+@lru_cache(maxsize=8)
+def _ideal(network: FeedbackNetwork, devices: int) -> feedback.Flat:
+    return feedback.Flat(network, draw_device(network, [FaultSpec()] * devices, [0] * devices))
+
+
 def gradient(
     network: FeedbackNetwork, errors: torch.Tensor, rates: torch.Tensor, shown: torch.Tensor, fed_back: torch.Tensor
 ) -> torch.Tensor:
@@ -117,6 +138,8 @@ def gradient(
         made = np.zeros((len(errors), coarse, side, side, fine), signals.numpy().dtype)
         if not link.pool:
             adjoint_kernels.weight_gradient(row, signals.numpy(), own.numpy(), made)
+        if link.upwards and network.layers[link.target].mean:
+            made /= side**2
         of_links.append(torch.from_numpy(made).permute(0, 1, 4, 2, 3))
     cells = []
     for b, own in enumerate(errors):  # one call a cell, which beside others keeps its bits

@@ -1,4 +1,7 @@
-"""Networks whose last layer drives the first one (arXiv 2302.00232, 2109.14247); ``architectures`` reads names."""
+"""Layered networks that are read out off the chip; ``architectures`` reads their names.
+
+Their last layer may drive the first one (arXiv 2302.00232, 2109.14247), or layers of LIF neurons have shortcuts.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from spikebench.networks import Network
-from spikebench.neurons import SoftResetParameters
+from spikebench.neurons import LIFParameters, SoftResetParameters
 
 #: (channels, height, width) of what a layer's neurons form; a dense layer is a picture of one pixel.
 Map = tuple[int, int, int]
@@ -21,16 +24,26 @@ class Layer(NamedTuple):
     """One layer as an architecture writes it.
 
     Attributes:
-        kind: ``convolution``, ``pool`` (the mean of each square) or ``dense``.
-        channels: neurons at each position; of a pool, those of the layer before, and 0 here.
+        kind: ``convolution``, ``pool`` (the mean of each square), ``largest`` (a square sends a spike where any of its
+            neurons does) or ``dense``.
+        channels: neurons at each position; of a pool of either kind, those of the layer before, and 0 here.
         kernel: side of what a neuron sees; 0 of a dense layer, which sees all.
         stride: pixels between the fields of neighbours.
+        mean: whether a dense layer hears the mean of each channel of the map.
+        shortcut: whether a convolution also hears the layer two before it.
     """
 
     kind: str
     channels: int
     kernel: int
     stride: int
+    mean: bool = False
+    shortcut: bool = False
+
+    @property
+    def trained(self) -> bool:
+        """Whether it has weights and biases."""
+        return self.kind in ("convolution", "dense")
 
 
 class Link(NamedTuple):
@@ -47,7 +60,7 @@ class Link(NamedTuple):
         kernel: side of the square of weights.
         stride: of the coarse map's neurons on the fine map.
         padding: by which the first field overlaps the fine map's border.
-        pool: whether each weight is 1 / kernel^2 from a channel to itself, which is no parameter.
+        pool: whether each weight is 1 / kernel^2 from a channel to itself, which is no parameter; of kernel 1, a wire.
     """
 
     source: int
@@ -106,20 +119,25 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True)
 class FeedbackNetwork(Network):
-    """Layers of IF or LIF neurons with reset by subtraction, the last of which also drives the first.
+    """Layers of IF or LIF neurons with reset by subtraction, the last of which may drive the first; or of LIF neurons.
 
     The read-out is a linear one of the last layer's average rates, off the chip; it belongs to the method. A neuron's
-    inputs are, in the order of its weights, the layer before, for the first layer the feedback, and a bias; convolved
-    neurons share them channel by channel. The data's constant line is not connected.
+    inputs are, in the order of its weights, the layer before, for the first layer the feedback, a shortcut, and a bias;
+    convolved neurons share them channel by channel. The data's constant line is not connected.
+
+    A shortcut between equal maps is wires of weight 1, which are no parameters, else a trained convolution of kernel 1.
+    A dense layer that hears means has one weight a channel, w / positions at each of them: on a chip these synapses
+    share their faults. Layers of largest values are gates, not neurons: no fault touches them, nor what they send.
 
     Attributes:
         layers: at least one.
-        feedback: kernel side of the feedback; 0 is none. Between dense layers it is 1, from a dense to a convolutional
-            layer the first layer's whole map.
+        feedback: kernel side of the feedback; 0 is none, as in all networks of LIF neurons (``LIFParameters``). Between
+            dense layers it is 1, from a dense to a convolutional layer the first layer's whole map.
         enlarge: how many times larger the feedback makes the last layer's map.
 
     Raises:
-        ValueError: no layer, pictures that are not square, maps that do not fit.
+        ValueError: no layer, pictures that are not square, maps that do not fit, feedback of LIF neurons, shortcuts of
+            others, or from nowhere.
     """
 
     layers: tuple[Layer, ...] = ()
@@ -128,14 +146,30 @@ class FeedbackNetwork(Network):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.layers or not isinstance(self.neuron, SoftResetParameters):
-            raise ValueError("FeedbackNetwork: expected at least one layer, of neurons with reset by subtraction")
-        if self.layers[0].kind == "pool" and self.feedback:
+        if not self.layers or not isinstance(self.neuron, SoftResetParameters | LIFParameters):
+            raise ValueError(
+                "FeedbackNetwork: expected at least one layer, of neurons with reset by subtraction or of LIF neurons"
+            )
+        if self.feedback and isinstance(self.neuron, LIFParameters):
+            raise ValueError("FeedbackNetwork: feedback is for neurons with reset by subtraction, found LIF neurons")
+        if self.feedback and not self.layers[0].trained:
             raise ValueError("FeedbackNetwork: feedback must go to a layer of trained weights, found a pool")
+        if self.shortcuts and isinstance(self.neuron, SoftResetParameters):
+            raise ValueError("FeedbackNetwork: shortcuts are for LIF neurons, found reset by subtraction")
+        for number in self.shortcuts:
+            if number < 2 or self.layers[number].kind != "convolution":
+                raise ValueError(
+                    f"FeedbackNetwork: found a shortcut to layer {number}, expected a convolution behind two layers"
+                )
         if any(height != width for _, height, width in self.maps):
             raise ValueError(f"FeedbackNetwork: found maps {self.maps}, expected square ones")
         if min(side for shown in self.maps for side in shown) < 1:
             raise ValueError(f"FeedbackNetwork: the architecture leaves nothing of a picture of {self.picture}")
+        for link in (self.links[number] for number in self.shortcuts.values()):
+            if link.stride > 2 or (link.fine[1] - 1) // link.stride + 1 != link.coarse[1]:
+                raise ValueError(
+                    f"FeedbackNetwork: a shortcut cannot take the map {link.fine} to {link.coarse} with stride 1 or 2"
+                )
         if not self.feedback:
             return
         link = self.links[-1]
@@ -149,8 +183,8 @@ class FeedbackNetwork(Network):
     @cached_property
     def maps(self) -> tuple[Map, ...]:
         """Of the inputs and of each layer."""
-        dense = self.layers[0].kind == "dense"
-        channels, height, width = self.picture if self.picture and not dense else (self.inputs - 1, 1, 1)
+        flat = self.layers[0].kind == "dense" and not self.layers[0].mean
+        channels, height, width = self.picture if self.picture and not flat else (self.inputs - 1, 1, 1)
         maps: list[Map] = [(channels, height, width)]
         for layer in self.layers:
             channels, height, width = maps[-1]
@@ -163,16 +197,25 @@ class FeedbackNetwork(Network):
         return tuple(maps)
 
     @cached_property
+    def shortcuts(self) -> dict[int, int]:
+        """The layers with a shortcut, and which of the links each is."""
+        targets = [number for number, layer in enumerate(self.layers) if layer.shortcut]
+        return {target: len(self.layers) + place for place, target in enumerate(targets)}
+
+    @cached_property
     def links(self) -> tuple[Link, ...]:
-        """From the inputs to the first layer, from each layer to the next, and last the feedback."""
+        """From the inputs to the first layer, from each layer to the next, shortcuts, and last the feedback."""
         links = []
         for target, layer in enumerate(self.layers):
             fine, coarse = self.maps[target : target + 2]
             dense = layer.kind == "dense"
             kernel, stride = (fine[1], 1) if dense else (layer.kernel, layer.stride)
             padding = layer.kernel // 2 if layer.kind == "convolution" else 0
-            pool = layer.kind == "pool"
-            links.append(Link(target - 1, target, True, fine, coarse, kernel, stride, padding, pool))
+            links.append(Link(target - 1, target, True, fine, coarse, kernel, stride, padding, not layer.trained))
+        for target in self.shortcuts:
+            fine, coarse = self.maps[target - 1], self.maps[target + 1]
+            stride = -(-fine[1] // coarse[1])
+            links.append(Link(target - 2, target, True, fine, coarse, 1, stride, 0, fine == coarse))
         if self.feedback:
             first, last, top = self.maps[1], self.maps[-1], len(self.layers) - 1
             padding = 0 if self.layers[-1].kind == "dense" else self.feedback // 2
@@ -185,10 +228,23 @@ class FeedbackNetwork(Network):
         shapes = []
         for number, layer in enumerate(self.layers):
             link = self.links[number]
-            heard = 0 if layer.kind == "pool" else link.fine[0] * link.kernel**2 + 1
+            heard = link.fine[0] * (1 if layer.mean else link.kernel**2) + 1 if layer.trained else 0
             fed_back = self.maps[-1][0] * self.feedback**2 if number == 0 else 0
+            if number in self.shortcuts:
+                shortcut = self.links[self.shortcuts[number]]
+                heard += 0 if shortcut.pool else shortcut.fine[0]
             shapes.append((self.maps[number + 1][0], heard + fed_back))
         return tuple(shapes)
+
+    @property
+    def read_out_off_chip(self) -> bool:
+        """It is, whatever the neurons."""
+        return True
+
+    @cached_property
+    def gates(self) -> tuple[float, ...]:
+        """Of each layer of largest values, half of what one spike brings; 0 where there are neurons."""
+        return tuple(0.5 / layer.kernel**2 if layer.kind == "largest" else 0.0 for layer in self.layers)
 
     @cached_property
     def positions(self) -> tuple[int, ...]:
@@ -212,7 +268,7 @@ class FeedbackNetwork(Network):
     @cached_property
     def always_on(self) -> int:
         """Biases, which act at every step."""
-        return sum(width for width, layer in zip(self.widths, self.layers, strict=True) if layer.kind != "pool")
+        return sum(width for width, layer in zip(self.widths, self.layers, strict=True) if layer.trained)
 
     @cached_property
     def operations(self) -> int:
@@ -223,14 +279,20 @@ class FeedbackNetwork(Network):
         """Parameters [P] as weights of each link, [coarse, fine, kernel, kernel], and biases of each layer."""
         weights, biases = [], []
         layers = self.unpack(parameters)
-        for link, own in zip(self.links, layers, strict=False):
+        for number, (link, own) in enumerate(zip(self.links, layers, strict=False)):
             coarse, fine, side, _ = link.weights
             if link.pool:
-                weights.append(torch.eye(coarse, dtype=own.dtype)[..., None, None].expand(-1, -1, side, side) / side**2)
+                weights.append(_unit(link, own))
                 biases.append(own.new_zeros(coarse))
                 continue
-            weights.append(own[:, : fine * side**2].reshape(coarse, fine, side, side))
+            if self.layers[number].mean:
+                weights.append((own[:, :fine, None, None] / side**2).expand(-1, -1, side, side))
+            else:
+                weights.append(own[:, : fine * side**2].reshape(coarse, fine, side, side))
             biases.append(own[:, -1])
+        for target, number in self.shortcuts.items():
+            link, own = self.links[number], layers[target]
+            weights.append(_unit(link, own) if link.pool else own[:, -1 - link.fine[0] : -1, None, None])
         if self.feedback:
             coarse, fine, side, _ = self.links[-1].weights
             heard = layers[0][:, -1 - coarse * side**2 : -1]
@@ -241,11 +303,13 @@ class FeedbackNetwork(Network):
         """The inverse of ``split``: [P] of what belongs to each link and each layer; a pool's is left out."""
         parts = []
         for number, layer in enumerate(self.layers):
-            if layer.kind == "pool":
+            if not layer.trained:
                 continue
-            own = [weights[number].flatten(1)]
+            own = [weights[number].sum(dim=(2, 3)) if layer.mean else weights[number].flatten(1)]
             if number == 0 and self.feedback:
                 own.append(weights[-1].transpose(0, 1).flatten(1))
+            if number in self.shortcuts and not self.links[self.shortcuts[number]].pool:
+                own.append(weights[self.shortcuts[number]].flatten(1))
             parts.append(torch.cat([*own, biases[number][:, None]], dim=1).flatten())
         return torch.cat(parts)
 
@@ -257,6 +321,17 @@ class FeedbackNetwork(Network):
 
     @property
     def nominal(self) -> SoftResetParameters:
-        """The neuron's constants."""
+        """The constants of neurons with reset by subtraction."""
         assert isinstance(self.neuron, SoftResetParameters)
         return self.neuron
+
+    @property
+    def averaging(self) -> float:
+        """What a step leaves of a spike's weight in average rates: lambda, and 1 of LIF neurons."""
+        return float(self.nominal.leak) if isinstance(self.neuron, SoftResetParameters) else 1.0
+
+
+def _unit(link: Link, like: torch.Tensor) -> torch.Tensor:
+    """The weights of a pool."""
+    channels, _, side, _ = link.weights
+    return torch.eye(channels, dtype=like.dtype)[..., None, None].expand(-1, -1, side, side) / side**2

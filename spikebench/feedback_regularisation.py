@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from spikebench.data import Batch, is_constant
+from spikebench.draws import uniform
 from spikebench.feedback_networks import FeedbackNetwork
 from spikebench.feedback_settings import FeedbackSettings
 from spikebench.method import Task
@@ -34,8 +35,8 @@ def dropout_masks(
     if not settings.dropout:
         return None
     widths = (*net.widths, net.widths[0] if net.feedback else 0)
-    uniform = streams.uniform((batch.inputs.shape[1], sum(widths)), "dropout", number)
-    masks = (uniform >= settings.dropout).float() / (1 - settings.dropout)
+    shares = uniform(streams, (batch.inputs.shape[1], sum(widths)), "dropout", number)
+    masks = (shares >= settings.dropout).float() / (1 - settings.dropout)
     spared = [
         layer.kind == "pool" or (settings.dropout_of == "dense" and layer.kind != "dense") for layer in net.layers
     ]
@@ -53,7 +54,7 @@ def augmented(task: Task, batch: Batch, streams: Streams, number: int) -> Batch:
     constant, steps = is_constant(batch.inputs), batch.inputs.shape[2]
     inputs = batch.inputs[:, :, :1] if constant else batch.inputs
     pictures, side = inputs[batch.index][..., :-1].unflatten(3, task.info.layout), task.info.layout[-1]
-    draws = streams.uniform((inputs.shape[1], 3), "augmentation", number)
+    draws = uniform(streams, (inputs.shape[1], 3), "augmentation", number)
     crop = settings.crop
     places = (draws[..., :2] * (2 * crop + 1)).long().clamp(max=2 * crop)
     padded = functional.pad(pictures, (crop, crop, crop, crop))

@@ -16,6 +16,7 @@ from spikebench import adjoint
 from spikebench.architectures import feedback_network
 from spikebench.chip.protocol import Chip, Rates
 from spikebench.data import Batch, DataInfo, is_constant
+from spikebench.draws import uniform
 from spikebench.errors import Unavailable
 from spikebench.feedback_networks import FeedbackNetwork
 from spikebench.feedback_regularisation import augmented, dropout_masks, restricted
@@ -107,9 +108,12 @@ def network(info: DataInfo, layers: Mapping[str, Any], training: str) -> Feedbac
     rest = float(layers.get("rest", -1.0))
     neuron = SoftResetParameters(KAPPA + rest, rest, float(layers.get("leak", 1.0)))
     try:
-        return feedback_network(architecture, info.inputs, info.layout or (), info.outputs, neuron)
+        found = feedback_network(architecture, info.inputs, info.layout or (), info.outputs, neuron)
     except ValueError as error:
         raise Unavailable(str(error)) from error
+    if any(found.gates):
+        raise Unavailable(f"the rates of gates have no equilibrium's equation; found the architecture {architecture!r}")
+    return found
 
 
 def built(task: Task) -> FeedbackNetwork:
@@ -122,11 +126,11 @@ def init(task: Task, batch: Batch, chip: Chip, streams: Streams) -> State:
     """Random weights, biases of 0; the chip is not touched."""
     net, settings = built(task), task.settings
     shape = (net.parameters,)
-    draws = 2 * streams.uniform(shape, "start") - 1 if settings.initial == "unit" else streams.normal(shape, "start")
+    draws = 2 * uniform(streams, shape, "start") - 1 if settings.initial == "unit" else streams.normal(shape, "start")
     weights = torch.stack([_scaled(net, own, settings) for own in draws])
     wide = net.widths[-1]
     # As torch.nn.Linear begins: uniform in +-1 / sqrt(fan-in).
-    read_out = (2 * streams.uniform((net.outputs, wide + 1), "read-out") - 1) / wide**0.5
+    read_out = (2 * uniform(streams, (net.outputs, wide + 1), "read-out") - 1) / wide**0.5
     work = torch.zeros(len(weights), len(WORK), dtype=torch.float64)
     zeros = torch.zeros_like(weights), torch.zeros_like(read_out)
     return State(weights, read_out, *zeros, work, torch.zeros((), dtype=torch.int64))

@@ -94,6 +94,16 @@ class Network:
         if not all(kernel % 2 for _, kernel, _ in self.convolutions):
             raise ValueError(f"Network.convolutions: found {self.convolutions}, expected odd kernels")
 
+    @property
+    def read_out_off_chip(self) -> bool:
+        """Whether the read-out is not on the chip, so that no layer is spared what hidden layers suffer."""
+        return isinstance(self.neuron, SRMParameters)
+
+    @cached_property
+    def gates(self) -> tuple[float, ...]:
+        """Of each layer: 0 where it is one of neurons, else the threshold of ideal gates that keep nothing."""
+        return (0.0,) * len(self.shapes)
+
     @cached_property
     def maps(self) -> tuple[tuple[int, ...], ...]:
         """(channels, height, width) of the inputs and of what each convolution sends."""

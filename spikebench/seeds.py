@@ -58,13 +58,6 @@ class Streams:
 
         return torch.stack([torch.randn(tuple(shape), generator=g) for g in self.generators(*label)])
 
-    def uniform(self, shape: Sequence[int], *label: object) -> torch.Tensor:
-        """Uniform draws from (0, 1), [B, *shape]: what share of the normal distribution lies below ``normal``."""
-        import torch
-
-        uniform: torch.Tensor = torch.special.ndtr(self.normal(shape, *label))
-        return uniform
-
     def permutation(self, length: int, *label: object) -> torch.Tensor:
         """A random order of ``range(length)`` for each cell, [B, length]."""
         import torch

@@ -25,12 +25,14 @@ SMALL = {
     "one layer": ("3C3 (F3C3)", (2, 4, 4)),
     "no feedback": ("3C3-P2-4C3-5", (1, 6, 6)),
 }
+#: Synapses of tied weight.
+TIED = {"mean": ("3C3s-A5 (F3)", (2, 6, 6))}
 WITH_FEEDBACK = [name for name, (words, _) in SMALL.items() if "F" in words]
 
 
 def network(name: str, neuron: Any = truth.IF) -> FeedbackNetwork:
-    """One of ``SMALL``."""
-    architecture, picture = SMALL[name]
+    """One of ``SMALL`` and ``TIED``."""
+    architecture, picture = (SMALL | TIED)[name]
     return feedback_network(architecture, 1 + int(np.prod(picture)), picture, 3, neuron)
 
 

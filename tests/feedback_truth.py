@@ -13,12 +13,14 @@ from spikebench.architectures import feedback_network
 from spikebench.chip.faults import Device
 from spikebench.chip.protocol import Rates
 from spikebench.feedback_networks import FeedbackNetwork, Link
-from spikebench.neurons import CoupleParameters, SoftResetParameters
+from spikebench.neurons import CoupleParameters, LIFParameters, SoftResetParameters
 
 #: Steps are a power of two, by which means are exact.
 SAMPLES, STEPS = 4, 8
 IF = SoftResetParameters()
 LIF = SoftResetParameters(leak=0.5)
+#: LIF neurons whose reset is to 0.
+HARD = LIFParameters(0.5, 1.0)
 #: What is connected how: strides, borders and sides that differ, one layer and many, all kinds of layers.
 ARCHITECTURES = {
     "twice the side": ("4C3s-3C3s (F4C3u)", (2, 10, 10)),
@@ -31,13 +33,28 @@ ARCHITECTURES = {
     "dense last": ("4C5s-3C3s-6 (F4)", (2, 7, 7)),
     "one layer": ("4C3 (F4C3)", (2, 5, 5)),
 }
+#: With gates, of which borders are left over, and with means.
+GATES = {
+    "gates": ("4C3-M2-6C3-M2-5", (2, 9, 9)),
+    "gates last": ("4C3s-6C3-M2", (2, 7, 7)),
+    "gates and pools": ("4C5-P2-5C3-M2-6", (1, 12, 12)),
+    "mean": ("4C3-M2-5C3-A6", (2, 9, 9)),
+    "mean of a pixel": ("4C3s-M2-A6-3", (2, 4, 4)),
+}
+#: With shortcuts: wires, to more channels, with a stride before or at their end, from gates, and one upon the other.
+SHORTCUTS = {
+    "wire": ("3C3-3C3-3C3+", (2, 5, 5)),
+    "more channels": ("3C3-4C3-5C3+-6", (2, 5, 5)),
+    "stride at the end": ("3C3-4C3-4C3s+-A3", (2, 7, 7)),
+    "residual": ("3C3-3C3-3C3+-5C3s-5C3+-M2-5C3-5C3+-4C3-5C3+-A4", (2, 8, 8)),
+}
 #: Some of them.
 POOLS = ["no feedback", "pool first", "pool last"]
 
 
-def network(name: str, neuron: SoftResetParameters = IF) -> FeedbackNetwork:
-    """One of ``ARCHITECTURES``."""
-    architecture, picture = ARCHITECTURES[name]
+def network(name: str, neuron: SoftResetParameters | LIFParameters = IF) -> FeedbackNetwork:
+    """One of ``ARCHITECTURES``, ``GATES`` and ``SHORTCUTS``."""
+    architecture, picture = (ARCHITECTURES | GATES | SHORTCUTS)[name]
     return feedback_network(architecture, 1 + int(np.prod(picture)), picture, 3, neuron)
 
 

@@ -58,7 +58,7 @@ def test_the_gradient_is_that_of_differences_of_the_equilibrium(masked: bool, mo
 
 
 @points
-@names
+@pytest.mark.parametrize("name", truth.SMALL | truth.TIED)
 def test_the_gradient_is_backpropagation_of_the_adjoint_through_one_round(name: str, masked: bool) -> None:
     """dL/dtheta = beta^N df/dtheta by automatic differentiation, with the feedback's rates held."""
     point = Point(name, masked, devices=2, smooth=True)

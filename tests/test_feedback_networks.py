@@ -12,7 +12,7 @@ import torch
 
 from spikebench.architectures import feedback_network
 from spikebench.feedback_networks import FeedbackNetwork, Layer, Link
-from spikebench.neurons import LIFParameters, SoftResetParameters
+from spikebench.neurons import SoftResetParameters, SRMParameters
 
 MNIST, CIFAR, CAMERA = (1, 28, 28), (3, 32, 32), (2, 48, 48)
 ALEXNET = "96C3s-256C3-384C3s-384C3-256C3 (F96C3u)"
@@ -26,6 +26,7 @@ def build(architecture: str, picture: tuple[int, ...], outputs: int = 10) -> Fee
 NETWORKS = {name: truth.network(name) for name in truth.ARCHITECTURES}
 NETWORKS["26 to 13 to 7"] = build("3C5s-2C5s (F3C3u)", (1, 26, 26))
 NETWORKS["a kernel smaller than the stride"] = build("3C1s-2C1s-P4-4", (2, 13, 13))
+NETWORKS |= {name: truth.network(name, truth.HARD) for name in truth.GATES | truth.SHORTCUTS}
 LINKS = {f"{name}, {link.source} to {link.target}": link for name, own in NETWORKS.items() for link in own.links}
 WITH_FEEDBACK = [name for name, own in NETWORKS.items() if own.feedback]
 
@@ -109,7 +110,7 @@ def test_a_dense_first_layer_sees_no_picture() -> None:
 
 @pytest.mark.parametrize("bad", ["", "64C", "C5", "5u", "64C5ss", "p2", "4C3-", "4C3--6", "4C3 -6", "5(F5)", "-5"])
 def test_layers_that_cannot_be_read(bad: str) -> None:
-    with pytest.raises(ValueError, match=r"found the layer .*, expected e[.]g[.] 64C5, 64C5s, P2 or 300"):
+    with pytest.raises(ValueError, match=r"found the layer .*, expected e[.]g[.] 64C5, 64C5s, 64C5[+], P2"):
         build(bad, MNIST)
 
 
@@ -168,10 +169,10 @@ def test_networks_that_do_not_fit(architecture: str, picture: tuple[int, ...], m
         build(architecture, picture)
 
 
-@pytest.mark.parametrize(("layers", "neuron"), [((), truth.IF), ((Layer("dense", 3, 0, 1),), LIFParameters())])
-def test_a_network_is_layers_of_neurons_with_reset_by_subtraction(layers: tuple[Layer, ...], neuron: object) -> None:
-    with pytest.raises(ValueError, match="expected at least one layer, of neurons with reset by subtraction"):
-        FeedbackNetwork(5, (), 2, neuron, layers=layers)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("layers", "neuron"), [((), truth.IF), ((Layer("dense", 3, 0, 1),), SRMParameters())])
+def test_a_network_is_layers_of_neurons_with_a_reset(layers: tuple[Layer, ...], neuron: object) -> None:
+    with pytest.raises(ValueError, match="expected at least one layer, of neurons with reset by subtraction or of LIF"):
+        FeedbackNetwork(5, (3,), 2, neuron, layers=layers)  # type: ignore[arg-type]
 
 
 def test_a_network_by_hand() -> None:

@@ -90,7 +90,7 @@ class FaultSpec:
 
 
 class LayerDevice(NamedTuple):
-    """What one layer of B devices does to its weights, currents and spikes.
+    """What one layer of B devices does to its weights, currents and spikes; gates have no deviations.
 
     Attributes:
         gain: [B, O, I], programmed weight to effective weight, drift included; negative where the sign is inverted.
@@ -189,9 +189,10 @@ class _Draws:
 
 def _draw_layer(network: Network, spec: FaultSpec, chip: int, layer: int) -> LayerDevice:
     neurons, inputs = network.shapes[layer]
+    gate = network.gates[layer]
+    spec, nominal = (FaultSpec(), LIFParameters(0.0, gate)) if gate else (spec, network.neuron)
     draws = _Draws(spec, chip, layer)
-    read_out = isinstance(network.neuron, SRMParameters | SoftResetParameters)  # which is not on the chip
-    hidden = read_out or layer < len(network.shapes) - 1
+    hidden = network.read_out_off_chip or layer < len(network.shapes) - 1
     exponent = (spec.strength("drift") * (1 + 0.3 * draws.normal("drift", neurons, inputs))).clamp(min=0)
     stuck = draws.uniform("stuck_at", neurons, inputs) < spec.strength("stuck_at")
     flipped = ~stuck & (draws.uniform("flip", neurons, inputs) < spec.strength("flip"))
@@ -204,7 +205,7 @@ def _draw_layer(network: Network, spec: FaultSpec, chip: int, layer: int) -> Lay
         gain=torch.where(flipped, -gain, gain),
         stuck=stuck,
         stuck_value=levels[place],
-        **_constants(network.neuron, draws, neurons),
+        **_constants(nominal, draws, neurons),
         offset=spec.strength("offset") * draws.normal("offset", neurons) * hidden,
         compression=torch.tensor(spec.strength("compression") * hidden),
         silent=fate < spec.strength("dead"),

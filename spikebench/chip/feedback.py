@@ -1,4 +1,4 @@
-"""Feedback networks on simulated devices, compiled: average rates, and the second stage that differentiates them.
+"""Layered networks on simulated devices, compiled: average rates, and the second stage that differentiates them.
 
 Tensors have a map's neurons as [channels x height x width]; the kernels have channels last, and ``Flat`` translates.
 """
@@ -17,7 +17,7 @@ from spikebench.chip.faults import Device, LayerDevice
 from spikebench.chip.link_kernels import columns
 from spikebench.chip.protocol import Rates
 from spikebench.feedback_networks import FeedbackNetwork
-from spikebench.neurons import CoupleParameters, SoftResetParameters
+from spikebench.neurons import CoupleParameters, LIFParameters, SoftResetParameters
 
 
 class Weights(NamedTuple):
@@ -89,7 +89,10 @@ class Flat(Layout):
         super().__init__(network)
         self.device = device
         self.kappa = torch.stack([layer.compression for layer in device.layers], dim=1).numpy()
-        self.constants = self._constants([soft_reset(network, layer) for layer in device.layers])
+        self.hard = isinstance(network.neuron, LIFParameters)
+        self.constants = self._constants(
+            [above(layer) if self.hard else soft_reset(network, layer) for layer in device.layers]
+        )
 
     def couples(self, couple: CoupleParameters) -> np.ndarray:
         """The constants of the second stage's neurons."""
@@ -109,6 +112,12 @@ class Flat(Layout):
 def soft_reset(network: FeedbackNetwork, layer: LayerDevice) -> SoftResetParameters:
     """A layer's neurons, [B, channels] each; the deviation of a threshold moves what a spike subtracts, too."""
     return SoftResetParameters(layer.threshold, torch.tensor(float(network.nominal.rest)), layer.decay)
+
+
+def above(layer: LayerDevice) -> SoftResetParameters:
+    """A layer's LIF neurons, [B, channels] each, for a kernel whose neurons spike at their threshold, too."""
+    threshold = torch.nextafter(layer.threshold, torch.tensor(torch.inf))
+    return SoftResetParameters(threshold, torch.tensor(0.0), layer.decay)
 
 
 def couples(network: FeedbackNetwork, layer: LayerDevice, couple: CoupleParameters) -> CoupleParameters:
@@ -134,7 +143,7 @@ def run(
     scales = torch.empty(0, 0, 0) if masks is None else flat.arranged(masks, first=True)
     feedback_kernel.present(
         flat.links, flat.layers, *flat.weights(weights), flat.constants, flat.kappa, scales.numpy(),
-        float(network.nominal.leak), events.starts, events.lines, events.values,
+        network.averaging, flat.hard, events.starts, events.lines, events.values,
         (index * samples * (1 if events.constant else steps)).numpy(), events.constant, steps,
         rates, spikes, operations,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Compiled simulation of feedback networks, event by event: only neurons that spike cost anything.
+"""Compiled simulation of layered networks, with feedback or without, event by event: only spikes cost anything.
 
 Samples run one after the other, so that a network's potentials stay in the cache and a cell has the same bits whatever
 is beside it.
@@ -19,13 +19,16 @@ _f = np.float32
 
 
 @njit(inline="always", **OPTIONS)
-def advance(sums, kept, rates, constants, leak):
-    """One step of a layer's neurons, ``neurons.soft_reset_step``; sums [neurons] are replaced by the spikes."""
+def advance(sums, kept, rates, constants, leak, hard):
+    """One step of a layer's neurons, ``neurons.soft_reset_step``; sums [neurons] are replaced by the spikes.
+
+    A hard reset takes off all of u instead: ``neurons.lif_step``, if the threshold is the next number above its own.
+    """
     threshold, reset, decay, offset = constants[0], constants[1], constants[2], constants[3]
     for m in range(len(sums)):
         u = kept[m] + (sums[m] + offset[m])
         spike = _f(1.0) if u >= threshold[m] else _f(0.0)
-        kept[m] = decay[m] * (u - reset[m] * spike)
+        kept[m] = decay[m] * (u - (u if hard else reset[m]) * spike)
         rates[m] = leak * rates[m] + spike
         sums[m] = spike
 
@@ -56,7 +59,7 @@ def collect(spikes, first, fired):
 
 @njit(parallel=True, **OPTIONS)
 def present(
-    links, layers, up, down, bias, constants, kappa, masks, leak, starts, lines, values, rows, constant, steps,
+    links, layers, up, down, bias, constants, kappa, masks, leak, hard, starts, lines, values, rows, constant, steps,
     rates, spikes, operations,
 ):  # fmt: skip
     """Average rates of all neurons, on B devices.
@@ -72,6 +75,7 @@ def present(
         masks: [B, N, M + neurons of the first layer], which scale the currents into each layer and the feedback's;
             zero-sized where all are 1.
         leak: lambda of the average.
+        hard: whether a spike takes off all of u.
         starts: of events, see ``srm.Events``; lines are [channels, height, width] of the inputs.
         lines: of each event.
         values: of each event.
@@ -132,7 +136,7 @@ def present(
                     if kappa[d, layer] > 0:
                         for m in range(high - low):
                             own[m] = compress(own[m], kappa[d, layer])
-                    advance(own, kept[low:high], rates[d, n, low:high], constants[:, d, low:high], leak)
+                    advance(own, kept[low:high], rates[d, n, low:high], constants[:, d, low:high], leak, hard)
                     number[layer] = collect(own, low, fired[low:high])
                     spikes[d, layer] += number[layer]
         total = 0.0

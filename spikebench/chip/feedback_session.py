@@ -1,4 +1,4 @@
-"""Feedback networks and their second stage step by step, in double precision: what the kernels are held to.
+"""Layered networks and their second stage step by step, in double precision: what the kernels are held to.
 
 Every fault acts here, those drawn anew at each use included.
 """
@@ -15,7 +15,15 @@ from spikebench.chip.feedback import couples, soft_reset
 from spikebench.chip.protocol import Observation, Rates
 from spikebench.chip.session import forced, transmit
 from spikebench.feedback_networks import FeedbackNetwork, Link
-from spikebench.neurons import CoupleParameters, SoftResetParameters, couple_step, soft_reset_step
+from spikebench.neurons import (
+    CoupleParameters,
+    LIFParameters,
+    LIFState,
+    SoftResetParameters,
+    couple_step,
+    lif_step,
+    soft_reset_step,
+)
 
 if TYPE_CHECKING:
     from spikebench.chip.simulated import SimulatedChip
@@ -67,6 +75,9 @@ class FeedbackSession:
         fed_back, signal = self._sent[last], shown
         for number, layer in enumerate(chip.device.layers):
             current = self._weigh(number, signal) + self._bias(number)
+            if number in network.shortcuts:
+                shortcut = network.shortcuts[number]
+                current = current + self._weigh(shortcut, self._sent[network.links[shortcut].source])
             if self._masks is not None:
                 current = current * self._masks[number]
             if number == 0 and network.feedback:
@@ -75,18 +86,30 @@ class FeedbackSession:
             current = compress(current, layer.compression[:, None, None].double()) + spread(
                 network, number, layer.offset
             )
-            constants = SoftResetParameters(*(spread(network, number, x) for x in soft_reset(network, layer)))
-            state = soft_reset_step(current, self._kept[number], constants)
-            spikes = forced(_on_map(network, number, layer), state.spikes)
-            kept = constants.leak * (state.potential - (constants.threshold - constants.rest) * spikes)
-            self._kept[number] = kept
-            potentials.append(state.potential.float())
+            potential, spikes = self._neurons(number, current)
+            potentials.append(potential.float())
             fired.append(spikes.sum(dim=(1, 2)))
             signal = self._sent[number] = self._transmit(spikes.float(), number)
         self.spikes += torch.stack(fired, dim=1)
         if chip.count_activity:
             chip.record(fired, (shown != 0).sum(dim=(1, 2)), inputs.shape[1])
         return Observation(tuple(self._sent), tuple(potentials))
+
+    def _neurons(self, number: int, current: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Potentials before the reset, and spikes, [B, N, neurons]; what the layer keeps is set."""
+        network, layer, kept = self.network, self._chip.device.layers[number], self._kept[number]
+        on_map = _on_map(network, number, layer)
+        if isinstance(network.neuron, LIFParameters):  # which leak what the reset leaves only in the next step
+            lif = LIFParameters(*(spread(network, number, x) for x in (layer.decay, layer.threshold)))
+            potential, spikes = lif_step(current, LIFState(kept, torch.zeros_like(kept)), lif)
+            spikes = forced(on_map, spikes)
+            self._kept[number] = potential * (1 - spikes)
+            return potential, spikes
+        constants = SoftResetParameters(*(spread(network, number, x) for x in soft_reset(network, layer)))
+        state = soft_reset_step(current, kept, constants)
+        spikes = forced(on_map, state.spikes)
+        self._kept[number] = constants.leak * (state.potential - (constants.threshold - constants.rest) * spikes)
+        return state.potential, spikes
 
     def _weigh(self, link: int, signal: torch.Tensor) -> torch.Tensor:
         """[B, N, neurons of the target]."""
@@ -99,7 +122,7 @@ class FeedbackSession:
     def _transmit(self, spikes: torch.Tensor, layer: int) -> torch.Tensor:
         """What arrives of a layer's spikes, at the next layer, the first one and the read-out alike."""
         device = self._chip.device
-        if self._chip.lossless:
+        if self._chip.lossless or self.network.gates[layer]:
             return spikes
         draws = torch.stack([torch.rand((2, *spikes.shape[1:]), generator=g) for g in self._events])
         arriving, self._late[layer] = transmit(device, spikes, self._late[layer], draws)
@@ -116,7 +139,7 @@ def rates_by_steps(
     """What ``protocol.Chip.rates`` gives, through a session."""
     session = FeedbackSession(chip, parameters, inputs.shape[1], masks)
     network = session.network
-    leak, total, weight = float(network.nominal.leak), torch.zeros(()), 0.0
+    leak, total, weight = network.averaging, torch.zeros(()), 0.0
     for t in range(inputs.shape[2]):
         sent = torch.cat(session.advance(inputs[index, :, t]).spikes, dim=2)
         total, weight = leak * total + sent, leak * weight + 1.0

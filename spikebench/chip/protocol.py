@@ -30,10 +30,11 @@ class Rates(NamedTuple):
     """What a feedback network's neurons, or the couples of its second stage, do over a presentation on average.
 
     Attributes:
-        mean: [B, N, M] of all neurons, layer after layer: mean of the spikes that arrive, weighted by lambda^(T - t).
-        spikes: [B, L] float64, sent by each layer in all samples and steps.
+        mean: [B, N, M] of all neurons, layer after layer: mean of the spikes that arrive, weighted by lambda^(T - t),
+            which is 1 for LIF neurons.
+        spikes: [B, L] float64, sent by each layer in all samples and steps, gates included.
         operations: [B] float64, additions to sums of neurons, borders and strides counted as they are; of devices that
-            may lose spikes, the spikes sent times their mean fan-out.
+            may lose spikes, and of networks with shortcuts, the spikes sent times their mean fan-out.
         input_operations: [B] float64, multiply-accumulates of the inputs.
     """
 
@@ -69,7 +70,7 @@ class Meter:
 
     Attributes:
         presentations: samples shown.
-        spikes: of all neurons.
+        spikes: of all neurons; gates are none (``Network.gates``).
         synaptic_operations: spikes (and always-on lines, and binary inputs) times their fan-out on the chip; of a
             convolution, kernel^2 times channels, at the picture's border too.
         input_operations: real-valued inputs times their fan-out; multiply-accumulates rather than additions.
@@ -112,7 +113,8 @@ class Chip(Protocol):
         expanded C times gives C runs.
 
         Raises:
-            TypeError: the network is one of SRM neurons, or with feedback, whose read-outs belong to the method.
+            TypeError: the network is one of SRM neurons, or a layered one but of LIF neurons whose last layer are the
+                outputs: its read-out belongs to the method.
         """
         ...
 
@@ -177,7 +179,7 @@ class Chip(Protocol):
             steps: T_B.
 
         Raises:
-            TypeError: it is not a feedback network.
+            TypeError: it is not a feedback network, or one of LIF neurons or with gates.
         """
         ...
 

@@ -17,7 +17,7 @@ from spikebench.chip.session import SimulatedSession
 from spikebench.data import is_constant
 from spikebench.feedback_networks import FeedbackNetwork
 from spikebench.networks import Network, binary
-from spikebench.neurons import CoupleParameters, GLMParameters, SRMParameters
+from spikebench.neurons import CoupleParameters, GLMParameters, LIFParameters, SRMParameters
 from spikebench.seeds import seed
 
 
@@ -33,7 +33,7 @@ class SimulatedChip:
     Attributes:
         srm: whether the neurons are SRM neurons.
         glm: whether they are GLM neurons.
-        feedback: whether its last layer drives the first, see ``feedback_networks``.
+        feedback: whether it is one of ``feedback_networks``, with feedback or without.
         lossless: whether all spikes arrive, and in time.
         stage: names the part of a run, so that what is drawn anew in testing does not repeat training's draws.
         count_activity: whether spikes and operations are metered beside presentations; training has no use for them.
@@ -93,7 +93,7 @@ class SimulatedChip:
     @cached_property
     def _flat_feedback(self) -> feedback.Flat:
         if not isinstance(self.network, FeedbackNetwork):
-            raise TypeError("only networks with feedback have average rates")
+            raise TypeError("only a FeedbackNetwork has average rates")
         return feedback.Flat(self.network, self.device)
 
     @cached_property
@@ -110,15 +110,21 @@ class SimulatedChip:
         """Output counts [B, C, N, O] of candidates [B, C, P]; see ``protocol.Chip``.
 
         Raises:
-            TypeError: the neurons are SRM neurons, or the network is one with feedback.
+            TypeError: the read-out is not on the chip: of SRM neurons, and of layered networks but those of LIF neurons
+                whose last layer are the outputs.
         """
-        if self.srm or self.feedback:
-            kind = "an SRM network" if self.srm else "a feedback network"
+        outputs, last = self.network.outputs, self.network.widths[-1]
+        counting = isinstance(self.network.neuron, LIFParameters) and last == outputs
+        if self.srm or (self.feedback and not counting):
+            kind = "an SRM network" if self.srm else "this layered network"
             raise TypeError(f"{kind} has no output counts: its read-outs belong to the method")
-        if self.glm:
+        if self.feedback:
+            rates = [self.rates(parameters[:, c], inputs, index).mean for c in range(parameters.shape[1])]
+            counts = (torch.stack(rates, dim=1)[..., -outputs:] * inputs.shape[2]).round()
+        elif self.glm:
             counts = self._count_glm(parameters, inputs, index)
         elif self._compiled:
-            counts = self._simulate(parameters, inputs, index, keep=False)[0][..., -self.network.outputs :]
+            counts = self._simulate(parameters, inputs, index, keep=False)[0][..., -outputs:]
         else:
             candidates = [self.run(parameters[:, c], inputs, index)[-1].sum(dim=2) for c in range(parameters.shape[1])]
             counts = torch.stack(candidates, dim=1)
@@ -167,12 +173,13 @@ class SimulatedChip:
             TypeError: it is not a feedback network.
         """
         flat, samples = self._flat_feedback, inputs.shape[1]
-        if not self.lossless:
+        if not self.lossless or flat.network.shortcuts:
             return feedback_session.rates_by_steps(self, parameters, inputs, index, masks)
         found = feedback.run(flat, self.program(parameters[:, None])[:, 0], inputs, index, masks)
         self.meter.presentations += samples
         if self.count_activity:
-            self.meter.spikes += found.spikes.sum(dim=1)
+            of_layers = zip(found.spikes.unbind(dim=1), self.network.gates, strict=True)
+            self.meter.spikes += sum(count for count, gate in of_layers if not gate)
             self.meter.synaptic_operations += found.operations + samples * inputs.shape[2] * self.network.always_on
             shown = self.meter.synaptic_operations if self.binary_inputs else self.meter.input_operations
             shown += found.input_operations
@@ -189,9 +196,12 @@ class SimulatedChip:
         """The second stage on the devices; see ``protocol.Chip``. Weights are programmed anew.
 
         Raises:
-            TypeError: it is not a feedback network.
+            TypeError: it is not a feedback network, or one of LIF neurons or with gates.
         """
-        flat, weights = self._flat_feedback, self.program(parameters[:, None])[:, 0]
+        flat = self._flat_feedback
+        if flat.hard or any(self.network.gates):
+            raise TypeError("only networks of neurons with reset by subtraction alone have a second stage")
+        weights = self.program(parameters[:, None])[:, 0]
         if self.lossless:
             return feedback.differentiate(flat, weights, current, factors, couple, steps)
         return feedback_session.differentiate_by_steps(self, weights, current, factors, couple, steps)
@@ -318,13 +328,13 @@ class SimulatedChip:
             steps: of all samples.
             sent: [B] spikes that leave each layer, where they are not all of them: a square of a pool sends one.
         """
-        fan_outs = self.network.fan_outs
+        fan_outs, gates = self.network.fan_outs, self.network.gates
         weighed = shown.double() * fan_outs[0]
         self.meter.synaptic_operations += weighed if self.binary_inputs else 0
         self.meter.input_operations += 0 if self.binary_inputs else weighed
         self.meter.synaptic_operations += steps * self.network.always_on
-        for count, leaving, fan_out in zip(spikes, sent or spikes, fan_outs[1:], strict=True):
-            self.meter.spikes += count
+        for count, leaving, fan_out, gate in zip(spikes, sent or spikes, fan_outs[1:], gates, strict=True):
+            self.meter.spikes += 0 if gate else count
             self.meter.synaptic_operations += leaving * fan_out
 
 

@@ -183,7 +183,7 @@ def test_a_run_gives_the_spikes_of_a_session() -> None:
 def test_what_a_feedback_network_cannot_do() -> None:
     network = truth.network("dense")
     chip, parameters, inputs = chip_of(network), truth.drawn(network), truth.shown(network, True)
-    with pytest.raises(TypeError, match="a feedback network has no output counts"):
+    with pytest.raises(TypeError, match="this layered network has no output counts"):
         chip.evaluate(parameters[:, None], inputs, BOTH)
     with pytest.raises(TypeError, match="cannot be clamped"):
         chip.session(parameters, truth.SAMPLES).advance(inputs[:, :, 0], torch.zeros(2, truth.SAMPLES, 3))
@@ -194,9 +194,9 @@ def test_what_a_feedback_network_cannot_do() -> None:
 def test_only_feedback_networks_have_rates() -> None:
     network = Network(3, (2,), 2)
     chip, parameters = SimulatedChip(network, [FaultSpec()], [0]), torch.zeros(1, network.parameters)
-    with pytest.raises(TypeError, match="only networks with feedback"):
+    with pytest.raises(TypeError, match="only a FeedbackNetwork has average rates"):
         chip.rates(parameters, torch.zeros(1, 1, 2, 3), ONE)
-    with pytest.raises(TypeError, match="only networks with feedback"):
+    with pytest.raises(TypeError, match="only a FeedbackNetwork has average rates"):
         chip.differentiate(parameters, torch.zeros(1, 1, 2), torch.zeros(1, 1, 6), CoupleParameters(), 2)
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from spikebench import adjoint, feedback_training
-from spikebench.chip import feedback
 from spikebench.data import DataInfo
 from spikebench.errors import Unavailable
 from spikebench.feedback_networks import FeedbackNetwork
@@ -142,26 +141,24 @@ def test_the_second_stage_is_run_with_the_shown_weights_slope_and_factors(
     batch, chip = course.shown(task), course.chip_of(task, **DEVIATIONS)
     state, asked = course.begin(SPIDE, task, batch, chip), []
     shown = feedback_training.show(task, state, batch, course.chip_of(task, **DEVIATIONS), course.streams(task))
-    compiled, own = feedback.differentiate, chip.differentiate
+    ideal, own = adjoint.differentiate, chip.differentiate
 
-    def model(flat: feedback.Flat, *arguments: Any) -> Any:
-        if flat.device is chip.nominal:
-            asked.append(("ideal", arguments))
-        return compiled(flat, *arguments)
+    def model(net: FeedbackNetwork, *arguments: Any) -> Any:
+        asked.append(("ideal", arguments))
+        return ideal(net, *arguments)
 
     def device(*arguments: Any) -> Any:
         asked.append(("chip", arguments))
         return own(*arguments)
 
-    monkeypatch.setattr(feedback, "differentiate", model)
+    monkeypatch.setattr(adjoint, "differentiate", model)
     monkeypatch.setattr(chip, "differentiate", device)
     after, _ = SPIDE.step(task, state, batch, chip, course.streams(task))
     ((where, (weights, slope, factors, couple, steps)),) = asked
     assert (where, tuple(couple), steps) == (backward, (1.0, 0.0, 0.9), 17)
     assert torch.equal(weights, shown.weights) and torch.equal(slope, shown.slope)
     assert torch.equal(factors, adjoint.transmission(task.network, shown.rates.mean, shown.masks))
-    nominal = feedback.Flat(task.network, chip.nominal)
-    again = own if backward == "chip" else lambda *arguments: compiled(nominal, *arguments)
+    again = own if backward == "chip" else lambda *arguments: ideal(task.network, *arguments)
     gradient = feedback_training.weight_gradient(task, shown, again(weights, slope, factors, couple, steps).mean)
     torch.testing.assert_close(after.weights, shown.weights - 0.1 * gradient)
     assert gradient.std() > 0
