@@ -37,6 +37,7 @@ bench: $(VENV)/.installed ## speed against peers; every figure the README quotes
 	python benchmarks/bisnn_step.py
 	python benchmarks/gem_snn_step.py
 	python benchmarks/feedback_training.py
+	python benchmarks/bptt.py
 
 lint: $(VENV)/.installed ## format, style, types, workflow
 	ruff format --check .

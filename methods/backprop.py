@@ -97,15 +97,15 @@ def init(task: Task, batch: Batch, chip: Chip, streams: Streams) -> State:
 def _scale(task: Task) -> torch.Tensor:
     """[P], 1 for weights of layers with few lines, less in wide ones: of initial weights and of updates."""
     settings: Settings = task.settings
-    scales = [min(1.0, settings.initial_gain / settings.initial_sd / lines**0.5) for _, lines in task.network.shapes]
+    lines = [max(1, lines) for _, lines in task.network.shapes]  # a pool has none
+    scales = [min(1.0, settings.initial_gain / settings.initial_sd / fan_in**0.5) for fan_in in lines]
     return torch.cat([torch.full((o * i,), s) for (o, i), s in zip(task.network.shapes, scales, strict=True)])
 
 
 def step(task: Task, state: State, batch: Batch, chip: Chip, streams: Streams) -> tuple[State, Info]:
     """Forward on the chip, backward through the model, one Adam step."""
-    model = bptt.Model.of(chip.knowledge if task.mode == "oracle" else chip.nominal)
-    spikes = chip.run(state.weights, batch.inputs, batch.index)
-    losses, gradient = bptt.loss_gradient(task.network, state.weights, batch, model, task.settings.surrogate, spikes)
+    surrogate = task.settings.surrogate
+    losses, gradient = bptt.step_gradient(task.network, state.weights, batch, chip, task.mode, surrogate)
     return _adam(task, state, gradient), Info({"train_loss": losses})
 
 

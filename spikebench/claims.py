@@ -20,6 +20,9 @@ The first rule that holds gives the verdict. For both kinds of test:
 - *consistent*: the whole interval is on the side of the bound that is claimed;
 - *not reproduced*: it is on the other side.
 
+``spread``, with the 95 % interval of the standard deviation of the arms' values over that of where they started, by the
+rules of ``bound``.
+
 ``size-ratio``, with the 95 % interval [low, high] of ``statistics.size_ratio`` and the published value as a lower bound
 (where it is unknown, nothing is *reproduced*, and 1 stands in its place in *not reproduced*):
 
@@ -87,11 +90,13 @@ class Verdict:
         aim = test["metric"]
         if "target" in test:
             aim = f"the training size that reaches {test['target']:g} {test['metric']}"
-        if "bound" in test:
+        elif "starts" in test:
+            aim = f"the spread of {test['metric']} over that at the start, which is to be at most {test['bound']:g}"
+        elif "bound" in test:
             side = "least" if test["better"] == "higher" else "most"
             aim = f"{'the gain' if 'reference' in test else test['metric']}, which is to be at {side} {test['bound']:g}"
             aim = f"{aim}, in {test['metric']}" if "reference" in test else aim
-        arms = " against ".join(test[role]["label"] for role in ("treatment", "reference") if role in test)
+        arms = " against ".join(arm["label"] for arm in _compared(test))
         return f"{test['kind']} in {aim}, {arms}, {test['experiment']} at {_listed(test['select'])}"
 
     @property
@@ -99,7 +104,8 @@ class Verdict:
         """One sentence with the numbers, the conclusion, the published figure and the primary test."""
         told = ", ".join(part for part in (self.measured, self.conclusion) if part)
         said = "published: {text} ({source})".format(**self.claim["published"])
-        return f"{self.verdict.capitalize()}: {told}; {said}; primary test: {self.primary_test}."
+        of_what = " by a reconstruction of the method" if self.claim.get("reconstruction") else ""
+        return f"{self.verdict.capitalize()}{of_what}: {told}; {said}; primary test: {self.primary_test}."
 
     def entry(self) -> dict[str, Any]:
         """The entry of the scoreboard file; None stands for what is undefined or without bound."""
@@ -149,7 +155,9 @@ def write(verdicts: Iterable[Verdict], path: Path) -> None:
 
 def _evaluate(claim: Claim, rows: pd.DataFrame) -> Verdict:
     verdict = Verdict(claim, "not testable", "")
-    test = {"paired-difference": _paired_difference, "bound": _bound, "size-ratio": _size_ratio}[claim["test"]["kind"]]
+    test = {"paired-difference": _paired_difference, "bound": _bound, "spread": _spread, "size-ratio": _size_ratio}[
+        claim["test"]["kind"]
+    ]
     rows = _with_diagnostics(rows, {claim["test"]["metric"], claim["floor"]["metric"]})
     try:
         verdict = test(claim, rows)
@@ -208,6 +216,25 @@ def _bound(claim: Claim, rows: pd.DataFrame) -> Verdict:
     # A gain is to be large, whichever values of the metric are the better ones.
     upwards = len(arms) > 1 or test["better"] == "higher"
     return Verdict(claim, *_judge_bound(result, limit, upwards, _remedy(rows)), measured, numbers)
+
+
+def _spread(claim: Claim, rows: pd.DataFrame) -> Verdict:
+    test, metric = claim["test"], claim["test"]["metric"]
+    arms = [arm.set_index("repetition") for arm in _arms(test, rows)]
+    columns = pd.concat([_usable(arm, metric)[metric] for arm in arms], axis=1, join="inner")
+    if columns.empty:
+        raise _Untestable("no repetition has a result of every arm")
+    lost = len(set().union(*(arm.index for arm in arms))) - len(columns)
+    values, start = columns.to_numpy(dtype=float), pd.Series(test["starts"], dtype=float).std()
+    result = mean_interval(values.std(axis=1, ddof=1) / start)
+    ends = ", ".join(f"{mean:.3g} from {at:g}" for mean, at in zip(values.mean(axis=0), test["starts"], strict=True))
+    measured = (
+        f"the spread of {metric} over that at the start is {result.mean:.3g} ({ends}; at "
+        f"{arms[0]['training_size'].iloc[0]} training samples, n = {result.n}{_without(lost)}, 95% interval "
+        f"{_range(result.low, result.high)})"
+    )
+    numbers = asdict(result) | {"estimate": result.mean, "bound": test["bound"], "lost": lost}
+    return Verdict(claim, *_judge_bound(result, test["bound"], False, _remedy(rows)), measured, numbers)
 
 
 def _judge_bound(result: Interval, limit: float, upwards: bool, remedy: str) -> tuple[Outcome, str]:
@@ -311,17 +338,22 @@ def _check_floor(claim: Claim, rows: pd.DataFrame) -> None:
 
 
 def _arms(test: Mapping[str, Any], rows: pd.DataFrame, swept: tuple[str, ...] = ()) -> list[pd.DataFrame]:
-    """The rows of treatment and reference, where there is one, of every status."""
-    roles = [role for role in ("treatment", "reference") if role in test]
-    arms = [_selected(rows, test["experiment"], test[role], test["select"], swept) for role in roles]
+    """The rows of the arms that are compared, of every status."""
+    compared = _compared(test)
+    arms = [_selected(rows, test["experiment"], arm, test["select"], swept) for arm in compared]
     for axis in SHARED:
-        free = axis in swept or any(axis in test[role]["axes"] for role in roles)
+        free = axis in swept or any(axis in arm["axes"] for arm in compared)
         found = [arm[axis].iloc[0] for arm in arms]
         if not free and len(set(found)) > 1:
             raise _Untestable(
                 f"the arms differ in {axis} ({found[0]} against {found[1]}); name it in the claim's select"
             )
     return arms
+
+
+def _compared(test: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Treatment and reference, where there is one, or the arms of a spread."""
+    return test.get("arms") or [test[role] for role in ("treatment", "reference") if role in test]
 
 
 def _selected(

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from spikebench import adjoint, bptt, compartments
+from spikebench import adjoint, bptt, compartments, multistep
 from spikebench.architectures import feedback_network
 from spikebench.bernoulli import Posterior, natural_step, relax
 from spikebench.chip.faults import FaultSpec
@@ -24,7 +24,7 @@ from spikebench.events.frames import Frames, write_part
 from spikebench.local_learning import Learning, present
 from spikebench.metropolis import Chains, Target, log_likelihood, run_block
 from spikebench.networks import Network
-from spikebench.neurons import CoupleParameters, GLMParameters, SoftResetParameters, SRMParameters
+from spikebench.neurons import CoupleParameters, GLMParameters, LIFParameters, SoftResetParameters, SRMParameters
 
 
 def main() -> None:
@@ -46,6 +46,7 @@ def main() -> None:
     local_learning()
     probabilistic()
     feedback(batch)
+    maps()
     recordings()
 
 
@@ -87,6 +88,15 @@ def feedback(batch: Batch) -> None:
     found = adjoint.broyden(network, weights, slope, factors).adjoint
     for errors in (found.float(), found):
         adjoint.gradient(network, errors, mean, batch.inputs[:, :, 0, :-1], errors)
+
+
+def maps() -> None:
+    """A layer through time, with batch norm, forward and backward."""
+    network = feedback_network("1", 2, (), 1, LIFParameters())
+    weights, ones, zeros = torch.ones(1, 1, 1, 1, requires_grad=True), torch.ones(1), torch.zeros(1)
+    used = multistep.Parameters([weights], [ones], [zeros], torch.zeros(1, 1), ones)
+    course = multistep.present(network, used, torch.ones(1, 1, 1), multistep.How("arctan", normalise=True))
+    torch.autograd.grad(course.sent.sum() + course.moments[0].sum(), weights)
 
 
 def recordings() -> None:

@@ -154,6 +154,13 @@ def cost(chip: SimulatedChip, b: int, decisions: int) -> Row:
     }
 
 
+def diagnostics(found: Mapping[str, torch.Tensor], b: int) -> str:
+    """Cell b's diagnostics as JSON: numbers, or lists of them to four digits after the point."""
+    return json.dumps(
+        {name: v[b].item() if v.dim() == 1 else v[b].double().numpy().round(4).tolist() for name, v in found.items()}
+    )
+
+
 def finite(tensors: Iterable[torch.Tensor], cells: int) -> list[bool]:
     """For each cell, whether all numbers of its state and its predictions, each [B, ...], are finite."""
     all_finite = torch.ones(cells, dtype=torch.bool)

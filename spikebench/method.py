@@ -73,7 +73,7 @@ class Prediction:
     Attributes:
         probabilities: [B, S, N, C] over S posterior samples or reads (classification).
         outputs: real outputs [B, S, N, T_out] or spikes [B, S, N, T, O] (regression, sequence).
-        diagnostics: numbers of the training run, name to [B].
+        diagnostics: numbers of the training run, name to [B], or lists of them, [B, ...].
     """
 
     probabilities: torch.Tensor | None = None

@@ -49,6 +49,39 @@ SURROGATES: dict[str, Surrogate] = {
 }
 
 
+class Family(NamedTuple):
+    """A shape that a sharpness k > 0 scales: g(x; k) = G(k x), so dg/dx = k G'(k x) and dg/dk = (x/k) dg/dx.
+
+    Attributes:
+        slope: G'.
+        primitive: G.
+    """
+
+    slope: Function
+    primitive: Function
+
+
+#: The first four have area 1; ``SURROGATES`` are the last two at k = 1, and arctan at 2.
+FAMILIES: dict[str, Family] = {
+    "rectangular": Family(lambda z: (z.abs() < 0.5).to(z.dtype), lambda z: (0.5 + z).clamp(0, 1)),
+    "triangular": Family(
+        lambda z: (1 - z.abs()).clamp(min=0),
+        lambda z: 0.5 + z.clamp(-1, 1) - 0.5 * z.clamp(-1, 1) * z.abs().clamp(max=1),
+    ),
+    "arctan": Family(
+        lambda z: 0.5 / (1 + (math.pi / 2 * z).square()), lambda z: torch.atan(math.pi / 2 * z) / math.pi + 0.5
+    ),
+    "sigmoid": Family(lambda z: torch.sigmoid(z) * torch.sigmoid(-z), torch.sigmoid),
+    "gaussian": Family(
+        lambda z: torch.exp(-2 * z.square()) / math.sqrt(2 * math.pi),
+        lambda z: 0.25 * (1 + torch.erf(z * math.sqrt(2.0))),
+    ),
+    "fast-sigmoid": Family(lambda z: (1 + 2 * z.abs()).square().reciprocal(), lambda z: 0.5 + z / (1 + 2 * z.abs())),
+}
+#: The sharpness at which a family is the surrogate of the same name in ``SURROGATES``.
+AS_SURROGATE = {"gaussian": 1.0, "fast-sigmoid": 1.0, "arctan": 2.0}
+
+
 def derivative(function: Function, x: torch.Tensor) -> torch.Tensor:
     """The derivative that ``function`` hands back, element by element, same shape as ``x``."""
     with torch.enable_grad():

@@ -129,7 +129,8 @@ def _cell_run(row: dict[str, Any], numeric: Sequence[str], traces: Sequence[Metr
         params |= {name: _text(value) for name, value in _flat(_decoded(row, column), f"{prefix}.")}
 
     metrics = [(name, float(row[name])) for name in numeric]
-    metrics += [(name, _number(row, value)) for name, value in _flat(_decoded(row, "diagnostics"), "diagnostics/")]
+    told = _flat(_decoded(row, "diagnostics"), "diagnostics/")
+    metrics += [(name, _number(row, value)) for name, value in told if not isinstance(value, list)]
     metrics += [
         (f"{metric}.{estimator}", _number(row, value))
         for estimator, values in _decoded(row, "estimates").items()

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from spikebench import evaluation, plugins
+from spikebench.architectures import feedback_network
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
 from spikebench.data import Batch, DataInfo, SpikeData
@@ -23,7 +24,7 @@ from spikebench.errors import Unavailable
 from spikebench.evaluation import Row
 from spikebench.fitting import Report, Shard, answer, estimates, fit, predict, score
 from spikebench.learning import Learnt, ideal, learn, steps_paid
-from spikebench.networks import Network
+from spikebench.networks import NOMINAL, Network
 from spikebench.seeds import seed
 from spikebench.sweep import Cell
 
@@ -149,7 +150,7 @@ def _measure(cells: Sequence[Cell], shard: Shard, method: ModuleType, learnt: Le
                 row["log_likelihood"] = float(evaluation.log_likelihood(scores[b], scores.shape[1]))
                 found |= evaluation.likelihoods(scores[b])
             row["estimates"] = json.dumps(found)
-            row["diagnostics"] = json.dumps({name: float(v[b]) for name, v in prediction.diagnostics.items()})
+            row["diagnostics"] = evaluation.diagnostics(prediction.diagnostics, b)
             row["traces"] = json.dumps(evaluation.thin(learnt.traces, b))
             row["outputs"] = maps.get(b, "{}")
             if data.task == "sequence":
@@ -214,19 +215,30 @@ def _prepare(work: Work, method: ModuleType, units: Sequence[tuple[float, int]])
 
 
 def network(method: ModuleType, info: DataInfo, layers: Mapping[str, Any], training: str) -> Network:
-    """The method's own network for a training, else a dense one of LIF neurons; ``layers`` is the sweep's axis.
+    """The method's own network for a training, else one of LIF neurons; ``layers`` is the sweep's axis.
+
+    One of an ``architecture`` has a last layer of output neurons behind it.
 
     Raises:
-        Unavailable: they are to be others than dense ones.
+        Unavailable: they are to be others.
     """
     if hasattr(method, "network"):
-        made: Network = method.network(info, layers, training)
-        return made
-    hidden = tuple(layers.get("hidden", ()))
-    if layers.keys() - {"hidden"}:
-        raise Unavailable(f"networks of LIF neurons have dense layers; found {json.dumps(layers)}, expected 'hidden'")
+        own: Network = method.network(info, layers, training)
+        return own
     # The read-out's gain falls with T, so that the same share of steps with a spike means the same probability.
-    return Network(info.inputs, hidden, info.outputs, count_gain=READ_OUT / info.steps)
+    gain = READ_OUT / info.steps
+    if layers.keys() == {"architecture"}:
+        named = f"{layers['architecture']}-{info.outputs}"
+        try:
+            made = feedback_network(named, info.inputs, info.layout or (), info.outputs, NOMINAL)
+        except ValueError as error:
+            raise Unavailable(str(error)) from error
+        return replace(made, count_gain=gain)
+    if layers.keys() - {"hidden"}:
+        raise Unavailable(
+            f"networks of LIF neurons have 'hidden' layers or an 'architecture'; found {json.dumps(layers)}"
+        )
+    return Network(info.inputs, tuple(layers.get("hidden", ())), info.outputs, count_gain=gain)
 
 
 def _training_seed(cell: Cell, training: str, repetition: int | str) -> int:

@@ -8,15 +8,18 @@ the surrogate's derivatives there: what "the chip forward, the model backward" m
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import nets
 import pytest
 import torch
 
 from spikebench import bptt
+from spikebench.architectures import feedback_network
 from spikebench.chip.faults import FaultSpec, draw_device
 from spikebench.chip.simulated import SimulatedChip
 from spikebench.data import Batch
+from spikebench.errors import Unavailable
 from spikebench.networks import Network, log_probabilities
 from spikebench.neurons import LIFParameters
 from spikebench.surrogates import SURROGATES
@@ -228,3 +231,68 @@ def test_nothing_is_learnt_through_a_synapse_that_is_known_to_be_stuck() -> None
     stuck = torch.cat([layer.stuck.flatten(1) for layer in chip.device.layers], dim=1)
     assert not gradient[stuck].any()
     assert gradient[~stuck].any()
+
+
+class TestMaps:
+    """Layers on maps, whose last one are the outputs: the same rule through the multi-step engine."""
+
+    network = replace(
+        feedback_network("3C3-M2-3C3-2", 2 * 6 * 6 + 1, (2, 6, 6), 2, LIFParameters(0.75, 0.5)), count_gain=0.5
+    )
+
+    def parameters(self) -> torch.Tensor:
+        return 0.5 * torch.randn(self.network.parameters, generator=nets.generator(1))
+
+    def inputs(self) -> torch.Tensor:
+        return random_inputs(1, 5, 4, 2 * 6 * 6, constant=False)[0]
+
+    def test_gradient_of_the_smooth_network_is_that_of_finite_differences(self) -> None:
+        at, labels = self.parameters(), torch.tensor([0, 1, 1, 0, 1])
+
+        def loss(parameters: torch.Tensor) -> torch.Tensor:
+            return bptt.map_loss(self.network, parameters, self.inputs(), labels, "gaussian", smooth=True)
+
+        leaf = at.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(leaf), leaf)
+        h, some = 1e-2, torch.randperm(len(at), generator=nets.generator(2))[:25]
+        for p in some.tolist():
+            change = torch.zeros_like(at)
+            change[p] = h
+            difference = (loss(at + change) - loss(at - change)) / (2 * h)
+            assert gradient[p] == pytest.approx(
+                float(difference), abs=0.03 * float(gradient.abs().max())
+            )  # pools have kinks
+
+    def test_device_spikes_are_what_counts(self) -> None:
+        labels = torch.tensor([0, 1, 1, 0, 1])
+        spikes = random_spikes(5, 4, self.network.widths)
+        mine = [layer[0] for layer in spikes]
+        loss = bptt.map_loss(self.network, self.parameters(), self.inputs(), labels, "gaussian", mine)
+        expected = cross_entropy(mine[-1].sum(dim=1)[None], labels[None], self.network.count_gain)
+        torch.testing.assert_close(loss, expected[0])
+
+    def test_a_chip_without_faults_in_the_loop_changes_nothing(self) -> None:
+        chip = SimulatedChip(self.network, [FaultSpec()], [0])
+        weights = torch.round(self.parameters() * 8)[None] / 8  # dyadic: sums are exact on both sides
+        lines = torch.round(random_inputs(1, 5, 4, 73, constant=False) * 4) / 4
+        batch = Batch(lines, torch.tensor([[0, 1, 1, 0, 1]]), torch.tensor([0]))
+        off, on = (
+            bptt.step_gradient(self.network, weights, batch, chip, mode, "arctan")
+            for mode in ("off-chip", "in-the-loop")
+        )
+        torch.testing.assert_close(off[0], on[0])
+        torch.testing.assert_close(off[1], on[1])
+
+    def test_counts_of_the_chip_are_those_of_the_loss(self) -> None:
+        chip = SimulatedChip(self.network, [FaultSpec()], [0])
+        weights = torch.round(self.parameters() * 8)[None] / 8
+        lines, labels = torch.round(random_inputs(1, 5, 4, 73, constant=False) * 4) / 4, torch.tensor([0, 1, 1, 0, 1])
+        counts = chip.evaluate(weights[:, None], lines, torch.tensor([0]))[:, 0]
+        loss = bptt.map_loss(self.network, weights[0], lines[0, ..., :-1], labels, "gaussian")
+        torch.testing.assert_close(loss, cross_entropy(counts, labels[None], self.network.count_gain)[0])
+
+    def test_nobody_knows_the_chip_of_maps(self) -> None:
+        chip = SimulatedChip(self.network, [FaultSpec()], [0])
+        batch = Batch(torch.zeros(1, 2, 3, 73), torch.zeros(1, 2, dtype=torch.int64), torch.tensor([0]))
+        with pytest.raises(Unavailable, match="their modes: off-chip, in-the-loop"):
+            bptt.step_gradient(self.network, self.parameters()[None], batch, chip, "oracle", "gaussian")

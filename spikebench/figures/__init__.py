@@ -45,6 +45,18 @@ NAMES = (
     "spide-steps",
     "spide-ablations",
     "spide-chip",
+    "psg-tests",
+    "psg-time-steps",
+    "psg-starts",
+    "psg-trajectories",
+    "psg-grid",
+    "psg-look-ahead",
+    "psg-families",
+    "psg-thresholds",
+    "pda-divergences",
+    "pda-injection",
+    "pda-drift",
+    "pda-potentials",
 )
 
 

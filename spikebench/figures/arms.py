@@ -53,6 +53,14 @@ _VARIANTS = {
     "spide": {"": ("SPIDE", "#117733", "p<")},
     "ide": {"": ("IDE", "#ca9161", ">s")},
     "feedback_bptt": {"": ("BPTT (feedback net)", "#000000", "d^")},
+    "psg_pda": {
+        "fixed": ("Fixed surrogate", "#949494", "Dd"),
+        "psg": ("PSG", "#56b4e9", "op"),
+        "pda": ("PDA", "#de8f05", "Dd"),
+        "psg+pda": ("PSG+PDA", "#882255", "s>"),
+        "ltmd": ("Learnt threshold", "#999933", "^<"),
+        "ltmd+psg": ("Learnt threshold+PSG", "#332288", "s>"),
+    },
 }
 _MODES: tuple[tuple[str, str, Line], ...] = (("off-chip", "", "-"), ("in-the-loop", " in the loop", "--"))
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from synthetic_psg import psg, psg_traces
 from synthetic_spide import spide
 
 SEVERITIES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
@@ -96,6 +97,7 @@ def rows(repetitions: int = 3, preset: str = "default") -> pd.DataFrame:
     made += _bisnn(repetitions, preset)
     made += _gem(repetitions, preset)
     made += spide(_row, repetitions, preset)
+    made += psg(_row, repetitions, preset)
     table = pd.DataFrame(made)
     axes = [c for c in table.columns if c not in ("sweeps", *METRICS)]
     sweeps = table.groupby("cell")["sweeps"].agg(";".join)
@@ -361,6 +363,7 @@ def traces(table: pd.DataFrame, points: int = 40, chains: int = 2) -> pd.DataFra
         for name, values in (("log_posterior", climb), ("acceptance_rate", settle)):
             parts.append(pd.DataFrame({"cell": cell, "name": name, "chain": chain, "step": steps, "value": values}))
     parts += [_gem_traces(row) for row in table[table["method"] == "gem_snn"].to_dict("records")]
+    parts += [psg_traces(row) for row in table[table["method"] == "psg_pda"].to_dict("records")]
     return pd.concat(parts, ignore_index=True)
 
 

@@ -20,7 +20,7 @@ from spikebench import figures
 from spikebench.errors import UserError
 from spikebench.figures import tables
 from spikebench.figures.arms import LEAD, Arm, label, styles
-from spikebench.figures.style import canvas, key
+from spikebench.figures.style import canvas, house_style, key
 
 Draw = Callable[..., dict[str, Any]]
 Gallery = tuple[Path, dict[str, dict[str, Any]]]
@@ -50,6 +50,7 @@ def test_a_figure_is_a_png_a_pdf_and_a_json(gallery: Gallery, name: str) -> None
         *("accuracy-vs-severity", "ablations", "bisnn-maps", "bisnn-bands"),
         *("gem-grid", "gem-memorisation", "gem-raster", "gem-ablations"),
         *("spide-gradient", "spide-accuracy", "spide-cost", "spide-ablations"),
+        *("psg-tests", "psg-starts", "pda-divergences", "pda-potentials"),
     ],
 )
 def test_the_same_rows_in_any_order_give_the_same_bytes(
@@ -116,6 +117,7 @@ def test_lead_arms_keep_their_colours_whatever_else_is_there(rows: pd.DataFrame)
         *("Full precision", "Straight-through", "Bayes (mode)", "Bayes (ensemble)"),
         *("Single sample", "MB", "IW", "GEM"),
         *("SPIDE", "SPIDE in the loop", "IDE", "BPTT (feedback net)"),
+        *("Fixed surrogate", "PSG", "PDA", "PSG+PDA", "Learnt threshold", "Learnt threshold+PSG"),
     ]
 
 
@@ -127,12 +129,12 @@ def test_bisnn_in_the_loop_says_so(rows: pd.DataFrame) -> None:
 
 
 def test_looks_differ_and_colours_are_safe(rows: pd.DataFrame) -> None:
-    tol = {"#332288", "#882255", "#117733", "#000000"}  # Tol's muted indigo, wine and green; black
+    tol = {"#332288", "#882255", "#117733", "#999933", "#000000"}  # Tol's muted indigo, wine, green, olive; black
     safe = {colour.lower() for colour in seaborn.color_palette("colorblind").as_hex()} | tol
     many = [rows.iloc[:1].assign(method=f"method_{i:02d}", mode="oracle") for i in range(14)]
     looks = styles(pd.concat([rows, *many]))
     assert {style.colour for style in looks.values()} <= safe
-    assert len({(s.colour, s.marker) for s in looks.values()}) == len(looks) == 30
+    assert len({(s.colour, s.marker) for s in looks.values()}) == len(looks) == 36
     assert len({(s.colour, s.marker) for s in LEAD.values()}) == len(LEAD)
     first = {arm: style.colour for arm, style in LEAD.items() if arm.method in ("metropolis_hastings", "backprop")}
     others = {style.colour for name, style in looks.items() if name not in {label(arm) for arm in first}}
@@ -161,8 +163,9 @@ def test_a_new_method_is_drawn_under_a_readable_name(draw: Draw, rows: pd.DataFr
 
 def test_legends_of_many_arms_fit_the_page(rows: pd.DataFrame) -> None:
     many = [rows.iloc[:1].assign(method=f"a_rather_long_name_{i}", mode="in-the-loop", variant="x") for i in range(9)]
-    figure, _ = canvas(1, 3, "title", [key(style) for style in styles(pd.concat([rows, *many])).values()])
-    figure.draw_without_rendering()
+    with house_style():
+        figure, _ = canvas(1, 3, "title", [key(style) for style in styles(pd.concat([rows, *many])).values()])
+        figure.draw_without_rendering()
     (legend,) = figure.legends
     assert legend.get_window_extent().width < figure.bbox.width
     assert legend.get_window_extent().y0 > figure.axes[0].get_window_extent().y1

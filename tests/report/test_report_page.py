@@ -119,7 +119,7 @@ def test_links_inside_the_page_lead_somewhere(build: Build) -> None:
 def test_every_figure_is_there_with_its_words(build: Build, drawn: Path) -> None:
     page = build()
     images = page.all("img")
-    assert len(images) == len(figures.NAMES) == 31
+    assert len(images) == len(figures.NAMES) == 43
     for name, image in zip(figures.NAMES, images, strict=True):
         document = json.loads((drawn / f"{name}.json").read_text())
         assert f"figure-{name}" in page.ids
@@ -206,7 +206,7 @@ def test_coverage_counts_and_groups_failures(build: Build, rows: pd.DataFrame) -
     assert f"All {len(rows):,} {len(rows) - 25:,} 1 24 0 0 0" in text
     headline = build().text()
     assert f"{len(rows) - 25:,} of {len(rows):,} cells finished in preset default" in headline
-    assert "7 methods in 16 arms, 3 repetitions, data breast_cancer (real)" in headline
+    assert "8 methods in 22 arms, 3 repetitions, data breast_cancer (real)" in headline
 
 
 def test_cost_in_the_headline(build: Build, rows: pd.DataFrame) -> None:
@@ -264,7 +264,7 @@ def test_provenance_is_complete(build: Build) -> None:
         "2 CPUs",
     ):
         assert words in text
-    assert "1,602, trained at commit " + "f" * 40 in text
+    assert "1,776, trained at commit " + "f" * 40 in text
 
 
 def test_only_a_smoke_run_has_the_banner(build: Build) -> None:
