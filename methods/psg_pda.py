@@ -94,7 +94,7 @@ class Settings:
     family: str = "rectangular"
     sharpness: float = 1.0
     psg: str = "p1"
-    sharpness_rate: float = 10.0
+    sharpness_rate: float = 1.0
     shared_sharpness: bool = False
     decayed_sharpness: bool = False
     retrain: bool = False

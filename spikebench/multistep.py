@@ -234,7 +234,7 @@ class _Spikes(torch.autograd.Function):
         """What is sent [T, N, H / pool, W / pool, C], moments [MOMENTS, T, C], mean [C] and variance [C]."""
         _, samples, height, width, channels = currents.shape
         mean, variance = torch.zeros(channels), torch.ones(channels)
-        scale, shift = gain, bias
+        scale, shift = gain.contiguous(), bias.contiguous()
         if plan.normalise:
             totals = torch.empty(2, channels, dtype=torch.float64)
             kernels.sums(currents.flatten(0, 1).flatten(1, 2).numpy(), totals.numpy())

@@ -31,7 +31,7 @@ TITLE = "PSG (reconstructed): a grid of sharpness"
 EXPERIMENT = "psg_pda"
 
 #: Candidate to its words and whether its mark is filled.
-FOUND = {"P1, rate 10×": ("PSG", True), "P1, rate 10×, retrained": ("PSG's k, frozen, trained anew", False)}
+FOUND = {"P1, rate 1×": ("PSG", True), "P1, rate 1×, retrained": ("PSG's k, frozen, trained anew", False)}
 
 
 def select(rows: pd.DataFrame) -> pd.DataFrame:

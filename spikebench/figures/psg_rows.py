@@ -19,7 +19,7 @@ from spikebench.figures.text import spread
 NOTE = "a reconstruction: the paper's text was not read"
 #: What settings say where a row's name none.
 USUAL: Mapping[str, Any] = {
-    **{"sharpness": 1.0, "psg": "p1", "sharpness_rate": 10.0, "family": "rectangular"},
+    **{"sharpness": 1.0, "psg": "p1", "sharpness_rate": 1.0, "family": "rectangular"},
     **{"pda": "a-gauss", "ratio": 0.01},
 }
 #: The divergences that PDA may mean, and their looks.
@@ -30,7 +30,7 @@ DIVERGENCES = {
     "c": Style("C, two paths", "#882255", "s", ":"),
 }
 #: The candidates of PSG that were begun at several values, in the order of panels; others follow.
-CANDIDATES = ("P1, rate 10×", "P1, rate 1×", "P1, rate 100×", "P2", "P3")
+CANDIDATES = ("P1, rate 1×", "P1, rate 10×", "P1, rate 100×", "P2", "P3")
 _LAYERS = ("#332288", "#44aa99", "#cc6677", "#999933", "#882255", "#88ccee")
 _LINES: tuple[Line, ...] = ("-", "--", "-.", ":")
 _MARKERS = ("o", "s", "^", "D", "v", "p")

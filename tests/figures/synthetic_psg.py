@@ -24,8 +24,8 @@ STARTS = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Candidate's settings to how much of log2 k0 is left: P1 forgets its start, P2 keeps it.
 KEPT: list[tuple[dict[str, Any], tuple[float, ...], float]] = [
     ({}, STARTS, 0.1),
-    ({"sharpness_rate": 1}, (0.5, 2.0, 8.0), 0.5),
-    ({"psg": "p2", "sharpness_rate": 100}, (0.5, 2.0, 8.0), 0.95),
+    ({"sharpness_rate": 10}, (0.5, 2.0, 8.0), 0.5),
+    ({"psg": "p2", "sharpness_rate": 10}, (0.5, 2.0, 8.0), 0.95),
 ]
 FAMILIES = {"rectangular": 0.0, "triangular": -0.02, "arctan": -0.06, "sigmoid": -0.03}
 #: What is trained on to accuracy, A-gauss and B shift, squared error and firing rate.
