@@ -100,8 +100,7 @@ def against_grid(rows: pd.DataFrame) -> tuple[float, pd.DataFrame]:
     scores = means(grid, ["sharpness"], "accuracy").sort_values("accuracy", ascending=False, kind="stable")
     best = float(scores["sharpness"].iloc[0])
     of_best = at(grid, sharpness=best).set_index("repetition")["accuracy"]
-    sweeps = pd.concat([in_sweep(rows, name) for name in ("starts", "starts-by-candidate", "grid")])
-    found = with_candidates(with_diagnostics(sweeps.drop_duplicates("cell"), "log2_sharpness"))
+    found = beside_grid(rows, int(grid["training_size"].iloc[0]))
     starts = {
         candidate: min(set(own["sharpness"]), key=lambda k: (abs(np.log2(k)), -k))
         for candidate, own in found.groupby("candidate")
@@ -113,6 +112,14 @@ def against_grid(rows: pd.DataFrame) -> tuple[float, pd.DataFrame]:
         difference=found["accuracy"] - found["repetition"].map(of_best),
     )
     return best, found[["candidate", "start", "repetition", "distance", "difference"]].reset_index(drop=True)
+
+
+def beside_grid(rows: pd.DataFrame, training_size: int) -> pd.DataFrame:
+    """PSG's rows by ``candidate``, trained on as many examples as the grid, each start and repetition once."""
+    sweeps = pd.concat([in_sweep(rows, name) for name in ("starts", "starts-by-candidate", "grid", "thresholds")])
+    sweeps = at(sweeps, variant="psg", training_size=training_size).drop_duplicates("cell")
+    found = with_candidates(with_diagnostics(sweeps, "log2_sharpness"))
+    return found.drop_duplicates(["candidate", "sharpness", "repetition"])
 
 
 def optimality(rows: pd.DataFrame, candidate: str) -> Result:

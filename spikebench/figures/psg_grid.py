@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from spikebench.figures.drawing import Context, Drawing
-from spikebench.figures.psg_criteria import FACTOR, LOST, against_grid, optimality
+from spikebench.figures.psg_criteria import FACTOR, LOST, against_grid, beside_grid, optimality
 from spikebench.figures.psg_rows import (
     NOTE,
     in_points,
@@ -19,10 +19,9 @@ from spikebench.figures.psg_rows import (
     log2_axis,
     needed,
     one,
-    with_candidates,
     with_settings,
 )
-from spikebench.figures.spide_rows import limits, with_diagnostics
+from spikebench.figures.spide_rows import limits
 from spikebench.figures.style import GREY, canvas, curve, key
 from spikebench.figures.tables import at, in_sweep, summary
 from spikebench.figures.text import measured, number, repetitions
@@ -36,14 +35,14 @@ FOUND = {"P1, rate 1×": ("PSG", True), "P1, rate 1×, retrained": ("PSG's k, fr
 
 def select(rows: pd.DataFrame) -> pd.DataFrame:
     """The grid, and PSG begun at k = 1."""
-    return in_sweeps(rows, "grid", "starts")
+    return in_sweeps(rows, "grid", "starts", "thresholds")
 
 
 def draw(rows: pd.DataFrame, context: Context) -> Drawing:
     """Two panels against k: accuracy and negative log-likelihood."""
     grid = needed(with_settings(at(in_sweep(rows, "grid"), variant="fixed"), "sharpness"), "of the grid")
     grid = grid.assign(log2=np.log2(grid["sharpness"].astype(float)))
-    found = with_candidates(with_diagnostics(rows, "log2_sharpness"))
+    found = beside_grid(rows, int(grid["training_size"].iloc[0]))
     found = found[(found["sharpness"] == 1.0) & found["candidate"].isin(list(FOUND))]
     metrics = ("accuracy", "nll")
     points = pd.concat([summary(grid, ["log2"], metric).assign(metric=metric) for metric in metrics])
