@@ -76,7 +76,12 @@ def learns_sharpness(task: Task) -> bool:
 
 
 def schedule(task: Task, number: int) -> float:
-    """What the learning rate is multiplied with: a cosine from 1 to 0; with ``retrain`` two, one after the other."""
+    """What the learning rate is multiplied with: a cosine from 1 to 0; with ``retrain`` two, one after the other.
+
+    Steps that belong to no training have no end to go to: 1.
+    """
+    if not task.rounds:
+        return 1.0
     half = task.rounds // 2
     done = number / task.rounds
     if task.settings.retrain:
