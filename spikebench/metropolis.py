@@ -67,7 +67,7 @@ def run_block(
     chip: Chip, batch: Batch, chains: Chains, keys: torch.Tensor, first: int, proposals: int, target: Target
 ) -> Chains:
     """``proposals`` steps of every chain, from number ``first`` on; ``keys`` [B, C] name the chains' streams."""
-    if isinstance(chip, SimulatedChip) and chip.deterministic:
+    if isinstance(chip, SimulatedChip) and chip.deterministic and not chip.feedback:
         return _fused(chip, batch, chains, keys, first, proposals, target)
     return _measured(chip, batch, chains, keys, first, proposals, target)
 

@@ -133,9 +133,9 @@ def diagnostics(
 
     course, log2 = present(used), used.log_sharpness.mean(dim=1) / math.log(2)
     names = {"a-gauss": "shift", "b": "shift_b", "quantisation": "quantisation", "rate": "rate"}
-    found = {name: values.mean() for name, values in _of_layers(course, used.thresholds, names).items()}
-    of_layers = _of_layers(course, used.thresholds, {"a-gauss": "shift"})["shift"]
-    found["shift_decades"] = of_layers.log10().mean()  # silent channels have divergences of thousands
+    of_layers = _of_layers(course, used.thresholds, names)
+    found = {name: values.mean() for name, values in of_layers.items()}
+    found["shift_decades"] = of_layers["shift"].log10().mean()  # silent channels have divergences of thousands
     found |= {"log2_sharpness": log2.mean(), "log2_sharpness_of_layers": log2}
     if probe:
         found["potentials"] = histograms(arranged.network, course, used.thresholds, task.info.steps)

@@ -6,6 +6,7 @@ What ``methods/psg_pda.py`` does to one network of one cell; its ``Settings`` sa
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -62,7 +63,10 @@ def layout(task: Task) -> Layout:
     paths = task.settings.probe or (task.settings.pda == "c" and task.variant.endswith("pda"))
     if task.network.shortcuts and (paths or learns_thresholds(task)):
         raise Unavailable("networks with shortcuts have no learnt thresholds, no probe and no divergence between paths")
-    return Layout(task.network)
+    return _layout(task.network)
+
+
+_layout = lru_cache(maxsize=8)(Layout)  # asked for several times a step
 
 
 def learns_thresholds(task: Task) -> bool:
@@ -121,6 +125,7 @@ def show(
     targets: torch.Tensor,
     offset: torch.Tensor | None = None,
     matched: Shown | None = None,
+    bare: bool = False,
 ) -> Shown:
     """Forward, with batch norm of this minibatch.
 
@@ -131,16 +136,17 @@ def show(
         targets: [N] labels.
         offset: [L], added to log k.
         matched: of the network whose firing rates are to be met, instead of a divergence.
+        bare: the loss is all that is wanted: no divergence, and nothing that it alone is made of.
     """
     settings, arranged = task.settings, layout(task)
     parts = arranged.split(vector)
-    used = parameters(task, parts, offset)
-    divergence = settings.pda if task.variant.endswith("pda") and matched is None else ""
+    used, probe = parameters(task, parts, offset), settings.probe and not bare
+    divergence = settings.pda if task.variant.endswith("pda") and matched is None and not bare else ""
     how = How(
         settings.family,
         normalise=True,
-        edge=potential_shift.EDGE if settings.probe or divergence == "a-bern" else 0.0,
-        paths=settings.probe or divergence == "c",
+        edge=potential_shift.EDGE if probe or divergence == "a-bern" else 0.0,
+        paths=probe or divergence == "c",
     )
     course = multistep.present(arranged.network, used, inputs, how)
     rates = course.sent.mean(dim=0).permute(0, 3, 1, 2).flatten(1)
@@ -179,7 +185,8 @@ def descend(
     if not learns_sharpness(task) or settings.psg == "p3" or (settings.retrain and number >= task.rounds // 2):
         log_sharpness = torch.zeros_like(log_sharpness)
     elif settings.psg == "p2":
-        log_sharpness = sharpness.look_ahead(gradient, net.sensitivity, rate)
+        made_with = rate * schedule(task, number - 1) / schedule(task, number)  # of the step before this one
+        log_sharpness = sharpness.look_ahead(gradient, net.sensitivity, made_with)
         sensitivity = sharpness.sensitivity(
             lambda offset: weights_gradient(task, net.vector, inputs, targets, offset), arranged.layers
         )
@@ -215,7 +222,7 @@ def weights_gradient(
 ) -> torch.Tensor:
     """The loss's surrogate gradient [Q] with an offset of log k; 0 in sharpness and thresholds."""
     arranged, leaf = layout(task), vector.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(show(task, leaf, inputs, targets, offset).loss, leaf)
+    (gradient,) = torch.autograd.grad(show(task, leaf, inputs, targets, offset, bare=True).loss, leaf)
     none = torch.zeros(arranged.layers)
     return arranged.join(arranged.split(gradient)._replace(log_sharpness=none, thresholds=none))
 
@@ -226,12 +233,12 @@ def agreement(task: Task, net: Net, inputs: torch.Tensor, targets: torch.Tensor,
     The step w' = w - rate g(w; k) is made on one half of the minibatch, and the loss is the real one of the other half.
     """
     arranged, half, leaf = layout(task), len(targets) // 2, net.vector.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(show(task, leaf, inputs[:half], targets[:half]).loss, leaf)
+    (gradient,) = torch.autograd.grad(show(task, leaf, inputs[:half], targets[:half], bare=True).loss, leaf)
 
     def later(offset: torch.Tensor) -> torch.Tensor:
         found = weights_gradient(task, net.vector, inputs[:half], targets[:half], offset)
         with torch.no_grad():
-            return show(task, net.vector - rate * found, inputs[half:], targets[half:]).loss
+            return show(task, net.vector - rate * found, inputs[half:], targets[half:], bare=True).loss
 
     true = sharpness.difference(later, arranged.layers)
     return 0.5 + 0.5 * true.sign() * arranged.split(gradient).log_sharpness.sign()

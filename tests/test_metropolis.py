@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
+from spikebench.architectures import feedback_network
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.metropolis_kernel import propose_all, uniform
 from spikebench.chip.simulated import SimulatedChip
@@ -207,6 +208,22 @@ def test_the_compiled_block_equals_the_measured_one(faults: str, constant: bool)
     same(compiled, run_block(Opaque(measured), batch, chains, keys, 30, 40, TARGET))  # type: ignore[arg-type]
     assert 0 < compiled.accepted.sum() < 3 * 2 * 40
     torch.testing.assert_close(compiled.log_likelihood, log_likelihood(chip, compiled.weights, batch))
+
+
+def test_a_network_of_maps_is_measured() -> None:
+    """The compiled program knows dense layers alone."""
+    net = feedback_network("2C3-M2-2", 17, (1, 4, 4), 2, LIFParameters(0.5, 1.0))
+    generator = nets.generator(3)
+    split = Split((torch.rand((12, 4, 17), generator=generator) < 0.5).float(), torch.arange(12) % 2)
+    batch, chip = Batch.stack([split], [0]), SimulatedChip(net, [FaultSpec(1.0, threshold=0.3)], [0])
+    streams = Streams((7,))
+    weights, keys = streams.normal((1, net.parameters), "start"), streams.keys("chain", 0)[:, None]
+    step, none = torch.full(keys.shape, 0.5, dtype=torch.float64), torch.zeros_like(keys)
+    chains = Chains(weights, log_likelihood(chip, weights, batch), step, none)
+    after = run_block(chip, batch, chains, keys, 0, 40, TARGET)
+    assert 0 < after.accepted < 40
+    torch.testing.assert_close(after.log_likelihood, log_likelihood(chip, after.weights, batch))
+    same(after, run_block(Opaque(chip), batch, chains, keys, 0, 40, TARGET))  # type: ignore[arg-type]
 
 
 def test_a_block_leaves_the_chains_it_was_given_alone() -> None:

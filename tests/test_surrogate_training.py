@@ -253,7 +253,9 @@ def test_p2_looks_ahead_from_the_step_before() -> None:
 
     assert torch.equal(first.sensitivity, sharpness.sensitivity(gradient, 2)) and first.sensitivity.norm() > 0
     assert not any(tensor.any() for tensor in parts(task, first.sensitivity[0])[-2:])
-    slope = sharpness.look_ahead(gradients(task, first, 1)[0], first.sensitivity, rate)
+    made_with = rate * training.schedule(task, 0) / training.schedule(task, 1)  # if the second is made with rate
+    slope = sharpness.look_ahead(gradients(task, first, 1)[0], first.sensitivity, made_with)
+    assert made_with > rate
     torch.testing.assert_close(parts(task, second.vector).log_sharpness, -rate * 100.0 * slope)
     assert slope.all() and not torch.equal(second.sensitivity, first.sensitivity)
 

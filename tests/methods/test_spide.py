@@ -87,7 +87,11 @@ def test_an_architecture_is_that_of_the_pictures() -> None:
         (LINES, {"architecture": "4C3 (F4C3)"}, "convolutions and pools need pictures"),
         (PICTURES, {"architecture": "4C3 (F5C3)"}, "found the feedback 'F5C3', expected F4, of maps with"),
         (PICTURES, {"architecture": "4C3s-4C3s (F4C3)"}, "a feedback of kernel 3 cannot take the last layer's map"),
-        (PICTURES, {"architecture": "4X3"}, "found the layer '4X3', expected e.g. 64C5, 64C5s, P2 or 300"),
+        (
+            PICTURES,
+            {"architecture": "4X3"},
+            "found the layer '4X3', expected e.g. 64C5, 64C5s, 64C5\\+, P2, M2, 300 or A300",
+        ),
         (PICTURES, {"architecture": "P2-4C3 (F1C3u)"}, "expected F0|feedback must go to a layer of trained weights"),
     ],
     ids=str,
