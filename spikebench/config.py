@@ -137,6 +137,30 @@ class Config:
         of_all = self.preset.get("repetitions_of", {}).get(experiment["name"], self.preset["repetitions"])
         return int(_change(self.preset, experiment, sweep).get("repetitions", sweep.get("repetitions", of_all)))
 
+    def arms(self, experiment: Mapping[str, Any], sweep: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """A sweep's arms with what it and the preset set for their method; ``every`` is all that methods/ offers."""
+        given: Any = sweep.get("arms", experiment["arms"])
+        arms = _every_arm(self.root) if given == "every" else given
+        change = _change(self.preset, experiment, sweep)
+
+        def settings(arm: Mapping[str, Any]) -> dict[str, Any]:
+            of_method = [layer.get("settings_of", {}).get(arm["method"], {}) for layer in (sweep, change)]
+            return {**of_method[0], **of_method[1], **arm.get("settings", {})}
+
+        return [{**arm, "settings": settings(arm)} for arm in arms]
+
+    def takes_part(
+        self, experiment: Mapping[str, Any], sweep: Mapping[str, Any], arm: Mapping[str, Any], fault: str
+    ) -> bool:
+        """Whether an arm meets a fault in a sweep: no entry of ``leave_out`` names it."""
+        out = (*experiment.get("leave_out", []), *sweep.get("leave_out", []))
+        return not any(left.items() <= {**arm, "fault": fault}.items() for left in out)
+
+    def crossed(self, experiment: Mapping[str, Any], sweep: Mapping[str, Any]) -> dict[str, int]:
+        """Levels of each random factor where a sweep crosses them, else none."""
+        levels: dict[str, int] = _change(self.preset, experiment, sweep).get("crossed", sweep.get("crossed", {}))
+        return levels
+
     def sweep_settings(self, experiment: Mapping[str, Any], sweep: Mapping[str, Any]) -> dict[str, Any]:
         """What all arms of a sweep are given: the preset's values over the sweep's own."""
         return {**sweep.get("settings", {}), **_change(self.preset, experiment, sweep).get("settings", {})}
@@ -144,6 +168,16 @@ class Config:
     def method_settings(self, method: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """What is handed to a method's ``Settings``: the preset's values under the sweep's own."""
         return {**self.preset.get("settings", {}).get(method, {}), **overrides}
+
+
+def _every_arm(root: Path) -> list[Mapping[str, Any]]:
+    """Every method in every mode and variant that it declares."""
+    return [
+        {"method": method, "mode": mode, **({"variant": variant} if variant else {})}
+        for method in plugins.names("methods", root)
+        for mode in plugins.constant("methods", method, "MODES", (), root)
+        for variant in plugins.constant("methods", method, "VARIANTS", {}, root) or [""]
+    ]
 
 
 def _change(preset: Mapping[str, Any], experiment: Mapping[str, Any], sweep: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -227,19 +261,33 @@ def _experiment(root: Path, name: str, faults: Mapping[str, Any], preset: Mappin
         if changed not in known:
             raise UserError(f"{over}: found {changed!r}, allowed: {', '.join(known)}")
     for sweep in experiment["sweeps"]:
-        arms, place = sweep.get("arms", experiment["arms"]), f"{file}: sweeps.{sweep['name']}"
+        place, change = f"{file}: sweeps.{sweep['name']}", _change(preset, experiment, sweep)
+        arms = _arms_of(experiment, sweep, place, root)
         axes = {**experiment["axes"], **sweep.get("axes", {})}
         for key in ("dataset", "fault", "severity", "training_size"):
             if not axes.get(key):
                 raise UserError(f"{place}: axes.{key} is missing; give it here or under the experiment's axes")
-        for arm in arms:
-            _check_arm(arm, f"{place}: arms", root)
-        change = _change(preset, experiment, sweep)
         for given, where in ((sweep, place), (change, f"{over}.{sweep['name']}")):
             _check_axes({**axes, **given.get("axes", {})}, where, faults, root)
             for arm in arms:
                 _check_settings("methods", arm["method"], given.get("settings", {}), f"{where}: settings", root)
+            for method, settings in given.get("settings_of", {}).items():
+                _check_settings("methods", method, settings, f"{where}: settings_of.{method}", root)
     return experiment
+
+
+def _arms_of(
+    experiment: Mapping[str, Any], sweep: Mapping[str, Any], place: str, root: Path
+) -> list[Mapping[str, Any]]:
+    """A sweep's arms as they stand in the file, all valid, those that are left out among them."""
+    given: Any = sweep.get("arms", experiment["arms"])
+    arms: list[Mapping[str, Any]] = _every_arm(root) if given == "every" else given
+    for arm in arms:
+        _check_arm(arm, f"{place}: arms", root)
+    for left in (*experiment.get("leave_out", []), *sweep.get("leave_out", [])):
+        if not any(left.items() - {("fault", left.get("fault"))} <= arm.items() for arm in _every_arm(root)):
+            raise UserError(f"{place}: leave_out: found {json.dumps(left)}, which no arm of methods/ is")
+    return arms
 
 
 def _check_arm(arm: Mapping[str, Any], place: str, root: Path) -> None:

@@ -54,11 +54,8 @@ class Shard:
 
     def of(self, units: Sequence[int]) -> Shard:
         """The same of some units, a unit as often as it is named; their devices are as if they had never been used."""
-        chip = self.chip
-        devices = SimulatedChip(
-            chip.network, [chip.specs[u] for u in units], [chip.chip_seeds[u] for u in units], chip.binary_inputs
-        )
-        return replace(self, index=[self.index[u] for u in units], seeds=[self.seeds[u] for u in units], chip=devices)
+        index, seeds = ([own[u] for u in units] for own in (self.index, self.seeds))
+        return replace(self, index=index, seeds=seeds, chip=self.chip.of(units))
 
     def devices(self, stage: str) -> SimulatedChip:
         """The units' devices, unused, with a meter of their own; ``stage`` names what they are to do."""

@@ -58,7 +58,8 @@ def learn(
 ) -> dict[str, Learnt]:
     """Choose, then train on training and validation examples together; by variant.
 
-    Units that differ in their device alone are trained once off-chip, and variants of the same choice share a training.
+    Units that differ in their device alone (equal seed and split) are trained once off-chip, and variants of the same
+    choice share a training.
 
     Args:
         shard: what is trained.
@@ -69,8 +70,9 @@ def learn(
     """
     model, place = shard, list(range(len(shard.seeds)))
     if shard.mode == "off-chip":
-        first = list(dict.fromkeys(shard.seeds.index(s) for s in shard.seeds))
-        model, place = ideal(shard).of(first), [first.index(shard.seeds.index(s)) for s in shard.seeds]
+        trained_as = list(zip(shard.seeds, shard.index, strict=True))
+        first = list(dict.fromkeys(map(trained_as.index, trained_as)))
+        model, place = ideal(shard).of(first), [first.index(trained_as.index(own)) for own in trained_as]
     units, candidates = len(model.seeds), search_space(shard)
     best = {variant: [0] * units for variant in variants}
     paid = dict.fromkeys(variants, torch.zeros(units, dtype=torch.float64))

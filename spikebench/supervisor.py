@@ -7,6 +7,7 @@ divergence each end as a status. It ends with 0 whenever every cell has a row.
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import signal
@@ -47,6 +48,8 @@ class _Worker:
         self._log = log
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.Queue[str | None] = queue.Queue()
+        #: Seconds that all starts of a process have taken.
+        self.starting = 0.0
 
     def ask(self, request: Mapping[str, Any], seconds: float, report: Callable[[float], None]) -> Rows:
         """The rows of a request, within so many seconds; ``report`` hears of the share that is done.
@@ -93,6 +96,7 @@ class _Worker:
 
     def _start(self) -> subprocess.Popen[str]:
         """A new process that has imported what training needs."""
+        clock = time.monotonic()
         command = [sys.executable, "-m", "spikebench.worker"]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True)
         answers: queue.Queue[str | None] = queue.Queue()
@@ -110,6 +114,8 @@ class _Worker:
             self._receive(process, time.monotonic() + START_SECONDS)
         except _TimedOut:
             raise _Failed(f"the worker process was not ready after {START_SECONDS:.0f} s") from None
+        finally:
+            self.starting += time.monotonic() - clock
         return process
 
     def stop(self) -> None:
@@ -147,6 +153,7 @@ def run_job(job: Job, config: Config, retry: str = "none", log: Path | None = No
         retry: the token that made it run (``snakefile.retry_token``), recorded in the manifest.
         log: gets what the job and its worker say; None leaves it to standard error.
     """
+    run = _Run(job.name)
     results = Results(config.name, config.root)
     retried = {status for status in config.main["retry"].split(",") if status}
     if log is not None:
@@ -170,6 +177,7 @@ def run_job(job: Job, config: Config, retry: str = "none", log: Path | None = No
             progress.skip(len(fresh))
             missing = [p for p in planned if p.cell.id not in fresh]
             made = list(_train(missing, config, worker, progress)) if missing else []
+            run.trained(made)
             # The axes that are not part of a cell's identity may have changed although its numbers are fresh.
             kept = [{**fresh[p.cell.id], "sweeps": p.sweeps, "paper": p.paper} for p in planned if p.cell.id in fresh]
             rows = [*kept, *made]
@@ -180,9 +188,53 @@ def run_job(job: Job, config: Config, retry: str = "none", log: Path | None = No
     finally:
         worker.stop()
         progress.close()
+    run.write(times_file(results, job.name), worker.starting)
     manifest = {"job": job.name, "digest": job.digest, "retry": retry, "statuses": statuses, "shards": hashes}
     with replacing(results.job(job.name)) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def times_file(results: Results, job: str) -> Path:
+    """The times of all runs of a job that came to an end: no part of its manifest, which equal results leave equal.
+
+    ``{"runs": [...]}``, a run with ``started`` (seconds since the epoch), ``cells`` trained in it, and in seconds:
+    ``before`` (of a core: imports and plan of the supervisor), ``wall`` (from then on), ``start_up`` (of its worker
+    processes, until they can train), ``training`` (as its rows have it) and ``first_row`` (until a shard was trained;
+    null where none was).
+    """
+    return results.folder / "times" / f"{job}.json"
+
+
+class _Run:
+    """The stop-watch of a job."""
+
+    def __init__(self, job: str) -> None:
+        self._job = job
+        # Measured of the processor, since nobody knows here when this process began.
+        self._before = time.process_time()
+        self._started, self._clock = time.time(), time.monotonic()
+        self._cells, self._training = 0, 0.0
+        self._first: float | None = None
+
+    def trained(self, rows: Rows) -> None:
+        """Count rows as they come."""
+        if rows and self._first is None:
+            self._first = time.monotonic() - self._clock
+        self._cells += len(rows)
+        self._training += sum(row["seconds"] for row in rows if math.isfinite(row["seconds"]))
+
+    def write(self, path: Path, start_up: float) -> None:
+        """Add this run to those that the file has."""
+        try:
+            runs = json.loads(path.read_text())["runs"]
+        except (FileNotFoundError, ValueError, KeyError):
+            runs = []
+        seconds = {"before": self._before, "wall": time.monotonic() - self._clock, "start_up": start_up}
+        seconds |= {"training": self._training} | ({} if self._first is None else {"first_row": self._first})
+        run = {"started": self._started, "cells": self._cells, "first_row": None}
+        run |= {name: round(value, 3) for name, value in seconds.items()}
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"job": self._job, "runs": [*runs, run]}, indent=1) + "\n")
 
 
 def _train(planned: Sequence[Planned], config: Config, worker: _Worker, progress: Progress) -> Iterator[dict[str, Any]]:
@@ -196,7 +248,7 @@ def _train(planned: Sequence[Planned], config: Config, worker: _Worker, progress
             "cells": [asdict(p.cell) for p in group],
             "data": json.loads(group[0].data.settings),
             "settings": config.method_settings(cell.method, json.loads(cell.settings)),
-            "fault": config.faults[cell.fault],
+            "faults": {p.cell.fault: config.faults[p.cell.fault] for p in group},
             "root": str(config.root),
         }
         return worker.ask(request, seconds, lambda share: progress.show(share * len(group)))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache, cached_property
 from typing import Any
 
 from spikebench import RESULTS_VERSION, plugins, preparation
@@ -19,7 +20,11 @@ from spikebench.seeds import canonical, digest
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of a sweep. Mappings are kept as canonical JSON, so that a cell can be hashed and compared."""
+    """One point of a sweep. Mappings are kept as canonical JSON, so that a cell can be hashed and compared.
+
+    ``crossed`` holds the numbers of levels of the ``FACTORS`` that a sweep crosses; its repetitions count the
+    combinations. Elsewhere every factor is drawn anew in each repetition.
+    """
 
     experiment: str
     dataset: str
@@ -36,19 +41,40 @@ class Cell:
     repetition: int
     preset: str
     data_source: str = ""
+    crossed: str = "{}"
+
+    @cached_property
+    def axes(self) -> dict[str, Any]:
+        """By name; ``asdict`` would copy each of them, which takes most of the time of a plan."""
+        return {axis.name: getattr(self, axis.name) for axis in fields(self)}
 
     @cached_property
     def id(self) -> str:
         """Hash of the axes, 16 hex digits."""
-        return digest(asdict(self))
+        return digest(self.axes)
 
-    @cached_property
-    def shard(self) -> str:
-        """Hash of the axes that the cells of one batched program share: all but severity and repetition.
+    def shard(self, training: str) -> str:
+        """Hash of what the cells of one batched program share: all axes but severity and repetition.
 
-        That holds within one variant: variants of one training are one program (``Planned.shard``).
+        Variants of one training are one program, and off-chip, where no device is met in training, so are all faults.
         """
-        return digest({k: v for k, v in asdict(self).items() if k not in ("severity", "repetition")})
+        shared = {"variant": training} | ({"fault": ""} if self.mode == "off-chip" else {})
+        return digest({k: v for k, v in (self.axes | shared).items() if k not in ("severity", "repetition")})
+
+
+#: What is drawn at random: the data's split, the training's seed, the device, and what it draws anew in each test.
+FACTORS = ("split", "seed", "chip", "read")
+
+
+def levels(crossed: str, repetition: int) -> dict[str, int]:
+    """Which draw of each of the ``FACTORS`` a repetition stands for."""
+    sizes = json.loads(crossed)
+    if not sizes:
+        return dict.fromkeys(FACTORS, repetition)
+    found = {}
+    for factor in FACTORS:
+        repetition, found[factor] = divmod(repetition, sizes[factor])
+    return found
 
 
 @dataclass(frozen=True)
@@ -61,7 +87,8 @@ class Planned:
         paper: of its experiment.
         digest: of all that its numbers depend on.
         data: what it learns from.
-        shard: the shard of its training: that of its axes with the training in place of the variant.
+        shard: of its training.
+        cost: what its sweep takes a cell, in multiples of what the plug-ins say.
     """
 
     cell: Cell
@@ -70,6 +97,7 @@ class Planned:
     digest: str
     data: DataJob
     shard: str
+    cost: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -118,36 +146,48 @@ class Plan:
 
 def _grid(experiment: Mapping[str, Any], sweep: Mapping[str, Any], config: Config) -> Iterator[Cell]:
     axes, settings = config.axes(experiment, sweep), config.sweep_settings(experiment, sweep)
-    arms = sweep.get("arms", experiment["arms"])
+    arms, crossed = config.arms(experiment, sweep), config.crossed(experiment, sweep)
     kinds = {name: preparation.kind(name, config) for name in axes["dataset"]}
     sources = {name: preparation.source(name, kind, config) for name, kind in kinds.items()}
+    texts: dict[str, str] = {}
+
+    def text(value: Mapping[str, Any]) -> str:
+        """``canonical`` of the few mappings that many cells have in common."""
+        said = repr(value)
+        if said not in texts:
+            texts[said] = canonical(value)
+        return texts[said]
+
+    meetings = [
+        (arm, fault) for arm in arms for fault in axes["fault"] if config.takes_part(experiment, sweep, arm, fault)
+    ]
     product = itertools.product(
-        arms,
+        meetings,
         axes["dataset"],
         axes.get("data_settings", [{}]),
         axes.get("network", [{}]),
-        axes["fault"],
         axes["severity"],
         axes["training_size"],
-        range(config.repetitions(experiment, sweep)),
+        range(math.prod(crossed.values()) if crossed else config.repetitions(experiment, sweep)),
     )
-    for arm, dataset, data_settings, network, fault, severity, size, repetition in product:
+    for (arm, fault), dataset, data_settings, network, severity, size, repetition in product:
         yield Cell(
             experiment=experiment["name"],
             dataset=dataset,
             data_kind=kinds[dataset],
-            data_settings=canonical(data_settings),
-            network=canonical(network),
+            data_settings=text(data_settings),
+            network=text(network),
             method=arm["method"],
             mode=arm["mode"],
             variant=arm.get("variant", ""),
-            settings=canonical({**settings, **arm.get("settings", {})}),
+            settings=text({**settings, **arm.get("settings", {})}),
             fault=fault,
             severity=float(severity),
             training_size=_everything(dataset, data_settings, config) if size == "all" else size,
             repetition=repetition,
             preset=config.name,
             data_source=sources[dataset],
+            crossed=text(crossed),
         )
 
 
@@ -162,12 +202,16 @@ def _everything(dataset: str, overrides: Mapping[str, Any], config: Config) -> i
 
 def staleness(cell: Cell, data: DataJob, config: Config) -> str:
     """What a row's numbers depend on: when this changes, the cell is stale (comments and formatting do not count)."""
+    return _staleness(cell, data, config, plugins.fingerprint("methods", cell.method, config.root))
+
+
+def _staleness(cell: Cell, data: DataJob, config: Config, fingerprint: str) -> str:
     return digest(
         {
-            "axes": asdict(cell),
+            "axes": cell.axes,
             "settings": config.method_settings(cell.method, json.loads(cell.settings)),
             "fault": config.faults[cell.fault],
-            "method": plugins.fingerprint("methods", cell.method, config.root),
+            "method": fingerprint,
             "data": data.name,
             "version": RESULTS_VERSION,
         }
@@ -177,14 +221,17 @@ def staleness(cell: Cell, data: DataJob, config: Config) -> str:
 def make_plan(config: Config) -> Plan:
     """All cells of the preset, each once, with the sweeps it belongs to, packed into jobs by forecast seconds."""
     sweeps: dict[Cell, list[str]] = defaultdict(list)
+    costs: dict[Cell, float] = {}
     papers = {experiment["name"]: experiment["paper"] for experiment in config.experiments}
     for experiment in config.experiments:
         for sweep in experiment["sweeps"]:
             for cell in _grid(experiment, sweep, config):
                 if sweep["name"] not in sweeps[cell]:
                     sweeps[cell].append(sweep["name"])
+                    costs[cell] = sweep.get("cost", 1.0)
     shards: dict[tuple[str, str, str], list[Planned]] = defaultdict(list)
     known: dict[tuple[str, ...], DataJob] = {}
+    fingerprint = cache(lambda method: plugins.fingerprint("methods", method, config.root))
     trainings: dict[tuple[str, str], str] = {}
     for cell, names in sweeps.items():
         used = (cell.dataset, cell.data_kind, cell.data_source, cell.data_settings)
@@ -197,9 +244,10 @@ def make_plan(config: Config) -> Plan:
             cell=cell,
             sweeps=";".join(names),
             paper=papers[cell.experiment],
-            digest=staleness(cell, known[used], config),
+            digest=_staleness(cell, known[used], config, fingerprint(cell.method)),
             data=known[used],
-            shard=replace(cell, variant=trainings[arm]).shard,
+            shard=cell.shard(trainings[arm]),
+            cost=costs[cell],
         )
         shards[cell.experiment, cell.method, planned.shard].append(planned)
     jobs = dict(_pack(shards, config))
@@ -207,7 +255,8 @@ def make_plan(config: Config) -> Plan:
 
 
 def _pack(shards: Mapping[tuple[str, str, str], list[Planned]], config: Config) -> Iterator[tuple[str, Job]]:
-    """Fill jobs up to ``jobs.seconds``. Shards keep their order, so one new shard moves few others."""
+    """Fill jobs up to ``jobs.seconds``, more in costly presets. Shards keep their order: a new one moves few others."""
+    most = config.main["jobs"]["seconds"] * max(1.0, config.preset["cost"])
     groups: dict[tuple[str, str], dict[str, tuple[Planned, ...]]] = defaultdict(dict)
     for (experiment, method, shard), planned in shards.items():
         groups[experiment, method][shard] = tuple(planned)
@@ -217,8 +266,8 @@ def _pack(shards: Mapping[tuple[str, str, str], list[Planned]], config: Config) 
         seconds = [0.0]
         for shard, cells in members.items():
             load = float(plugins.constant("datasets", cells[0].cell.dataset, "LOAD", 1.0, config.root))
-            forecast = own * load * len(cells)
-            if bins[-1] and seconds[-1] + forecast > config.main["jobs"]["seconds"]:
+            forecast = own * load * cells[0].cost * _trainings(cells)
+            if bins[-1] and seconds[-1] + forecast > most:
                 bins.append({})
                 seconds.append(0.0)
             bins[-1][shard] = cells
@@ -226,3 +275,10 @@ def _pack(shards: Mapping[tuple[str, str, str], list[Planned]], config: Config) 
         for number, (content, total) in enumerate(zip(bins, seconds, strict=True)):
             name = f"{experiment}.{method}.{number:02d}"
             yield name, Job(name, content, total)
+
+
+def _trainings(cells: Sequence[Planned]) -> float:
+    """How many trainings the cells of a shard take; off-chip one serves all devices, which are a tenth of one each."""
+    if cells[0].cell.mode != "off-chip":
+        return len(cells)
+    return len({p.cell.repetition for p in cells}) + 0.1 * len(cells)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -26,7 +26,7 @@ from spikebench.fitting import Report, Shard, answer, estimates, fit, predict, s
 from spikebench.learning import Learnt, ideal, learn, steps_paid
 from spikebench.networks import NOMINAL, Network
 from spikebench.seeds import seed
-from spikebench.sweep import Cell
+from spikebench.sweep import Cell, levels
 
 __all__ = ["Work", "describe", "fit", "network", "train"]
 
@@ -36,21 +36,30 @@ READ_OUT = 10.0
 TUNING = "tuning"
 
 
+class Unit(NamedTuple):
+    """A device with a split and a training seed, by the axes of its cells."""
+
+    fault: str
+    severity: float
+    repetition: int
+    crossed: str
+
+
 @dataclass(frozen=True)
 class Work:
     """The cells of one shard as a worker gets them.
 
     Attributes:
-        cells: they differ in severity, repetition and variants of one training only.
+        cells: they differ in severity, repetition and variants of one training only, and off-chip in the fault family.
         settings: for the method's ``Settings``.
-        fault: coefficients of the fault family.
+        faults: coefficients of each of their fault families.
         root: of the project.
         data: for the data set's ``Settings``, beside the sweep's own.
     """
 
     cells: Sequence[Cell]
     settings: Mapping[str, Any]
-    fault: Mapping[str, float]
+    faults: Mapping[str, Mapping[str, float]]
     root: Path
     data: Mapping[str, Any] = field(default_factory=dict)
 
@@ -82,21 +91,22 @@ def train(work: Work, report: Report = lambda share: None) -> list[Row]:
     return [rows[cell] for cell in work.cells]
 
 
-def _unit(cell: Cell) -> tuple[float, int]:
+def _unit(cell: Cell) -> Unit:
     """What cells that are variants of one training share."""
-    return cell.severity, cell.repetition
+    return Unit(cell.fault, cell.severity, cell.repetition, cell.crossed)
 
 
 def _train_together(work: Work, method: ModuleType, report: Report) -> dict[Cell, Row]:
     started, clock = time.time(), time.perf_counter()
     units = list(dict.fromkeys(_unit(cell) for cell in work.cells))
     shard, tuning = _prepare(work, method, units)
-    by_variant: dict[str, list[Cell]] = defaultdict(list)
+    # By fault, too: which way a device is simulated is decided by its family alone.
+    tested: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in work.cells:
-        by_variant[cell.variant].append(cell)
-    learnt = learn(shard, tuning, method, list(by_variant), report)
+        tested[cell.variant, cell.fault].append(cell)
+    learnt = learn(shard, tuning, method, list(dict.fromkeys(variant for variant, _ in tested)), report)
     rows: dict[Cell, Row] = {}
-    for variant, cells in by_variant.items():
+    for (variant, _), cells in tested.items():
         mine = [units.index(_unit(cell)) for cell in cells]
         rows |= dict(zip(cells, _measure(cells, shard.of(mine), method, learnt[variant].of(mine)), strict=True))
     common = {
@@ -175,7 +185,7 @@ def _map(shard: Shard, method: ModuleType, learnt: Learnt, variant: str) -> dict
     return maps
 
 
-def _prepare(work: Work, method: ModuleType, units: Sequence[tuple[float, int]]) -> tuple[Shard, Shard | None]:
+def _prepare(work: Work, method: ModuleType, units: Sequence[Unit]) -> tuple[Shard, Shard | None]:
     """What is trained, and the unit that hyper-parameters are chosen for where the method chooses them once."""
     shared = work.cells[0]
     given = {**json.loads(shared.data_settings), **work.data, "kind": shared.data_kind, "source": shared.data_source}
@@ -185,7 +195,8 @@ def _prepare(work: Work, method: ModuleType, units: Sequence[tuple[float, int]])
     def load(repetition: int | str) -> SpikeData:
         return _load(work.root, shared.dataset, json.dumps(given, sort_keys=True), repetition, shared.training_size)
 
-    data = [load(repetition) for _, repetition in units]
+    draws = [levels(unit.crossed, unit.repetition) for unit in units]
+    data = [load(draw["split"]) for draw in draws]
     splits = {d.split_sha256: d for d in data}
     info = describe(data[0])
     tasks = getattr(method, "TASKS", ("classification",))
@@ -195,8 +206,11 @@ def _prepare(work: Work, method: ModuleType, units: Sequence[tuple[float, int]])
             f"its tasks: {', '.join(tasks)}"
         )
     net = network(method, info, json.loads(shared.network) or {"hidden": [8]}, training)
-    specs = [FaultSpec(severity=severity, **work.fault) for severity, _ in units]
-    chip_seeds = [seed(purpose="chip", dataset=shared.dataset, repetition=repetition) for _, repetition in units]
+    specs = [FaultSpec(severity=unit.severity, **work.faults[unit.fault]) for unit in units]
+    chips, reads = (
+        [seed(purpose="chip", dataset=shared.dataset, repetition=draw[factor]) for draw in draws]
+        for factor in ("chip", "read")
+    )
     shard = Shard(
         network=net,
         info=info,
@@ -205,8 +219,8 @@ def _prepare(work: Work, method: ModuleType, units: Sequence[tuple[float, int]])
         training=training,
         splits=list(splits.values()),
         index=[list(splits).index(d.split_sha256) for d in data],
-        seeds=[_training_seed(shared, training, repetition) for _, repetition in units],
-        chip=SimulatedChip(net, specs, chip_seeds, info.binary_inputs),
+        seeds=[_training_seed(shared, training, draw["seed"]) for draw in draws],
+        chip=SimulatedChip(net, specs, chips, info.binary_inputs, reads),
     )
     if not getattr(settings, "tune_once", False):
         return shard, None

@@ -64,7 +64,7 @@ def _answer(request: dict[str, Any], answers: Any) -> dict[str, Any]:
         cells=[Cell(**cell) for cell in request["cells"]],
         settings=request["settings"],
         data=request["data"],
-        fault=request["fault"],
+        faults=request["faults"],
         root=Path(request["root"]),
     )
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import archive_store
+import browser
 import numba
 import pytest
 import scipy.linalg.cython_blas  # noqa: F401  (what kernels take matrix products from)
@@ -37,7 +38,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
     plan = project.plan()
     cells = [planned.cell for planned in plan.planned]
     for group in (cells, cells[:1]):
-        training.train(training.Work(group, {}, plan.config.faults["paper-full"], project.root))
+        training.train(training.Work(group, {}, plan.config.faults, project.root))
 
 
 @pytest.fixture
@@ -56,6 +57,13 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     training._load.cache_clear()
     yield tmp_path / "store"
     training._load.cache_clear()
+
+
+@pytest.fixture
+def page() -> Iterator[browser.Watched]:
+    """A page of a real browser; ``browser`` says how it is used."""
+    with browser.opened() as page:
+        yield page
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -139,7 +139,7 @@ def cell(variant: str = "one", **axes: Any) -> Cell:
 
 
 def train(root: Path, cells: list[Cell], **settings: Any) -> list[dict[str, Any]]:
-    return training.train(Work(cells, {"report_best": True, **settings}, {"threshold": 0.5}, root))
+    return training.train(Work(cells, {"report_best": True, **settings}, {cells[0].fault: {"threshold": 0.5}}, root))
 
 
 def test_it_is_the_best_of_all_epochs_of_the_last_training(root: Path, method: ModuleType) -> None:

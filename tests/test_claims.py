@@ -231,7 +231,7 @@ def test_other_rows_of_the_experiment_do_not_matter() -> None:
         worse.assign(settings='{"temperature":10.0}'),
         worse.assign(data_settings='{"encoding":"rate"}'),
         worse.assign(fault="threshold"),
-        worse.assign(experiment="faults_and_data"),
+        worse.assign(experiment="grand_comparison"),
     ]
     assert judge(M1, pd.concat([rows, *others])) == judge(M1, rows)
 

@@ -93,7 +93,7 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     "path as preset": (main_keys(preset="../x"), [CONFIG, "preset", '"../x"', "config/presets/"]),
     "experiment": (
         main_keys(experiments=["chips"]),
-        ["config/experiments/chips.yaml", "does not exist", "chip_in_the_loop", "faults_and_data"],
+        ["config/experiments/chips.yaml", "does not exist", "chip_in_the_loop", "grand_comparison"],
     ),
     "no experiment": (main_keys(experiments=[]), [CONFIG, "experiments", "[]", "a list of at least 1"]),
     "key of a preset": (preset(repetition=3), [PRESET_FILE, "'repetition'", "repetitions"]),
@@ -193,7 +193,7 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     ),
     "experiment of a preset's sweeps": (
         preset(sweeps={"chips": {}}),
-        [PRESET_FILE, "sweeps", "'chips'", "chip_in_the_loop", "faults_and_data"],
+        [PRESET_FILE, "sweeps", "'chips'", "chip_in_the_loop", "grand_comparison"],
     ),
     "sweep of a preset": (
         preset(sweeps={"chip_in_the_loop": {"severities": {}}}),
@@ -201,7 +201,12 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
     ),
     "key of a preset's sweep": (
         preset(sweeps={"chip_in_the_loop": {"severity": {"arms": []}}}),
-        [PRESET_FILE, "sweeps.chip_in_the_loop.severity", "'arms'", "allowed: axes, repetitions, settings"],
+        [
+            PRESET_FILE,
+            "sweeps.chip_in_the_loop.severity",
+            "'arms'",
+            "allowed: axes, crossed, repetitions, settings, settings_of",
+        ],
     ),
     "axis of a preset's sweep": (
         preset(sweeps={"chip_in_the_loop": {"severity": {"axes": {"faults": ["threshold"]}}}}),
@@ -266,14 +271,14 @@ def test_a_mistake_is_one_sentence(
 
 
 def test_what_is_shipped_is_valid(project: Project) -> None:
-    project.change(CONFIG, experiments=["faults_and_data"])
+    project.change(CONFIG, experiments=["grand_comparison"])
     for name in ("smoke", "default", "full"):
         assert project.config(preset=name).name == name
 
 
 def test_a_preset_may_speak_of_an_experiment_that_is_not_listed(project: Project) -> None:
     """Its file is there but not read, so the sweeps' names cannot be checked."""
-    project.change(PRESET_FILE, sweeps={"faults_and_data": {"unheard-of": {}}})
+    project.change(PRESET_FILE, sweeps={"grand_comparison": {"unheard-of": {}}})
     assert [e["name"] for e in project.config().experiments] == ["chip_in_the_loop"]
 
 

@@ -62,7 +62,7 @@ def measure() -> Numbers:
             for severity in (0.0, 0.5)
             for repetition in range(REPETITIONS)
         ]
-        rows = training.train(training.Work(cells, settings, FAULT, ROOT))
+        rows = training.train(training.Work(cells, settings, {cells[0].fault: FAULT}, ROOT))
         for severity in (0.0, 0.5):
             mine = [row for cell, row in zip(cells, rows, strict=True) if cell.severity == severity]
             assert {row["status"] for row in mine} == {"ok"}

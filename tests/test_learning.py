@@ -165,7 +165,7 @@ def cell(variant: str, **axes: Any) -> Cell:
 def train(
     root: Path, cells: list[Cell], fault: dict[str, float] | None = None, **settings: Any
 ) -> list[dict[str, Any]]:
-    return training.train(Work(cells, settings, {"threshold": 0.5} if fault is None else fault, root))
+    return training.train(Work(cells, settings, {"some": {"threshold": 0.5} if fault is None else fault}, root))
 
 
 def texts(made: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -237,7 +237,7 @@ class TestVariants:
         path.write_text(METHOD.replace("BATCHED = True", "BATCHED = False"))
         module = plugins.load("methods", "slow", root)
         shares: list[float] = []
-        work = Work([replace(c, method="slow") for c in cells], {"rates": (0.02,)}, {}, root)
+        work = Work([replace(c, method="slow") for c in cells], {"rates": (0.02,)}, {"some": {}}, root)
         made = training.train(work, shares.append)
         assert {call[2] for call in said(module, "step")} == {1}
         assert [row["choice"] for row in texts(made)] == [row["choice"] for row in together]

@@ -154,7 +154,7 @@ def cell(**axes: Any) -> Cell:
 
 
 def train(root: Path, cells: list[Cell], settings: dict[str, Any] | None = None, **data: Any) -> list[dict[str, Any]]:
-    return training.train(Work(cells, settings or {}, {}, root, data))
+    return training.train(Work(cells, settings or {}, {cells[0].fault: {}}, root, data))
 
 
 class TestSequences:

@@ -322,7 +322,13 @@ def test_a_worker_imports_no_plotting_or_tracking(tmp_path: Path) -> None:
     worker = supervisor._Worker(sys.stderr)
     for cell in [*cells, replace(cells[0], method="toy")]:
         settings = plan.config.method_settings(cell.method, {})
-        request = {"cells": [asdict(cell)], "settings": settings, "data": {}, "fault": {}, "root": str(project.root)}
+        request = {
+            "cells": [asdict(cell)],
+            "settings": settings,
+            "data": {},
+            "faults": {cell.fault: {}},
+            "root": str(project.root),
+        }
         assert worker.ask(request, 60, lambda share: None)[0]["status"] == "ok"
     worker.stop()
     loaded = set(json.loads(modules.read_text()))
@@ -354,7 +360,13 @@ def test_matrix_products_of_a_worker_take_one_thread(tmp_path: Path, monkeypatch
     cell = project.plan().planned[0].cell
     worker = supervisor._Worker(sys.stderr)
     settings = json.loads(cell.settings)
-    request = {"cells": [asdict(cell)], "settings": settings, "data": {}, "fault": {}, "root": str(project.root)}
+    request = {
+        "cells": [asdict(cell)],
+        "settings": settings,
+        "data": {},
+        "faults": {cell.fault: {}},
+        "root": str(project.root),
+    }
     assert worker.ask(request, 60, lambda share: None)[0]["status"] == "ok"
     worker.stop()
     products = [library for library in json.loads(told.read_text()) if library["user_api"] == "blas"]

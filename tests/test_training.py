@@ -101,7 +101,7 @@ def cells(method: str, mode: str, **axes: Any) -> list[Cell]:
 
 def train(root: Path, some: list[Cell], fault: dict[str, float] = STATIC, **data: Any) -> list[dict[str, str]]:
     """What each cell's training made, as texts in which equal bits are equal."""
-    made = training.train(Work(some, SETTINGS[some[0].method], fault, root, data))
+    made = training.train(Work(some, SETTINGS[some[0].method], {some[0].fault: fault}, root, data))
     assert [row["status"] for row in made] == ["ok"] * len(some)
     return [{c: json.dumps(row.get(c)) for c in MADE} for row in made]
 
@@ -177,7 +177,13 @@ class TestStored:
         assert toy.READS == [4 * 3 * 8] * 12 + [2 * 12] + [4 * 8] * 12 + [20, 20, 10]
 
     def test_what_goes_wrong_with_the_disk_is_heard(self, root: Path) -> None:
-        work = Work(cells("backprop", "in-the-loop"), {"steps": 12}, STATIC, root, {"stored": True, "broken": True})
+        work = Work(
+            cells("backprop", "in-the-loop"),
+            {"steps": 12},
+            {cells("backprop", "in-the-loop")[0].fault: STATIC},
+            root,
+            {"stored": True, "broken": True},
+        )
         with pytest.raises(OSError, match="the disk is gone"):
             training.train(work)
 
@@ -208,7 +214,7 @@ class TestWork:
     def test_a_data_set_gets_the_presets_settings_kind_and_source(self, root: Path, toy: ModuleType) -> None:
         """And the sweep's own, which are in both."""
         some = cells("backprop", "in-the-loop", data_settings='{"steps":4}', data_source="mnist", training_size=30)
-        training.train(Work(some, {"steps": 1}, {}, root, {"steps": 4, "test": 21}))
+        training.train(Work(some, {"steps": 1}, {some[0].fault: {}}, root, {"steps": 4, "test": 21}))
         asked = set(toy.ASKED)
         assert {(s.steps, s.test, s.kind, s.source, s.training_size) for s in asked} == {(4, 21, "real", "mnist", 30)}
         assert len({s.split_seed for s in asked}) == 2
@@ -246,11 +252,11 @@ class TestWork:
     def test_layers_that_a_network_cannot_have_are_unavailable(self, root: Path) -> None:
         some = cells("backprop", "off-chip", network='{"convolutions":[[4,3,1]]}')
         with pytest.raises(Unavailable, match=r"networks of LIF neurons have .hidden. layers or"):
-            training.train(Work(some, {}, {}, root))
+            training.train(Work(some, {}, {some[0].fault: {}}, root))
 
     def test_two_moons_are_learnt(self) -> None:
         some = cells("backprop", "off-chip", dataset="two_moons", data_kind="synthetic", training_size=200)
-        made = training.train(Work(some[:1], {"steps": 150}, {}, CHECKOUT))
+        made = training.train(Work(some[:1], {"steps": 150}, {some[0].fault: {}}, CHECKOUT))
         assert made[0]["accuracy"] > 0.9
         mapped = json.loads(made[0]["outputs"])
         assert len(mapped["mean"]) == 1600

@@ -29,6 +29,7 @@ class SimulatedChip:
         specs: the faults of each device.
         chip_seeds: which device each is; equal seeds are the same device.
         binary_inputs: whether input lines carry spikes; real-valued ones are metered as multiply-accumulates.
+        read_seeds: of what each device draws anew after training; its own seed where they are not given.
 
     Attributes:
         srm: whether the neurons are SRM neurons.
@@ -40,12 +41,18 @@ class SimulatedChip:
     """
 
     def __init__(
-        self, network: Network, specs: Sequence[FaultSpec], chip_seeds: Sequence[int], binary_inputs: bool = False
+        self,
+        network: Network,
+        specs: Sequence[FaultSpec],
+        chip_seeds: Sequence[int],
+        binary_inputs: bool = False,
+        read_seeds: Sequence[int] | None = None,
     ) -> None:
         self.network = network
         self.specs = tuple(specs)
         self.chip_seeds = tuple(chip_seeds)
         self.binary_inputs = binary_inputs
+        self.read_seeds = tuple(chip_seeds if read_seeds is None else read_seeds)
         self.device = draw_device(network, specs, chip_seeds)
         self.srm = isinstance(network.neuron, SRMParameters)
         self.glm = isinstance(network.neuron, GLMParameters)
@@ -68,10 +75,12 @@ class SimulatedChip:
 
     def repeat(self, times: int) -> SimulatedChip:
         """The same devices for ``times`` as many cells, cell-major."""
-        specs = [s for s in self.specs for _ in range(times)]
-        return SimulatedChip(
-            self.network, specs, [s for s in self.chip_seeds for _ in range(times)], self.binary_inputs
-        )
+        return self.of([b for b in range(self.devices) for _ in range(times)])
+
+    def of(self, devices: Sequence[int]) -> SimulatedChip:
+        """Some of the devices, a device as often as it is named, as if they had never been used."""
+        parts = [[own[b] for b in devices] for own in (self.specs, self.chip_seeds, self.read_seeds)]
+        return SimulatedChip(self.network, parts[0], parts[1], self.binary_inputs, parts[2])  # type: ignore[arg-type]
 
     def ideal(self, devices: int) -> SimulatedChip:
         """``devices`` devices without any fault: the software model."""
@@ -220,11 +229,12 @@ class SimulatedChip:
         Uses are counted for each effect, unless a presentation has a number: what else its neighbours draw must not
         shift a device's own draws.
         """
+        chips = self.chip_seeds if self.stage == "training" else self.read_seeds
         if number is not None:
-            return [seed(chip=c, effect=effect, presentation=number, stage=self.stage) for c in self.chip_seeds]
+            return [seed(chip=c, effect=effect, presentation=number, stage=self.stage) for c in chips]
         self._uses[effect] += 1
         use = self._uses[effect]
-        return [seed(chip=c, effect=effect, use=use, stage=self.stage) for c in self.chip_seeds]
+        return [seed(chip=c, effect=effect, use=use, stage=self.stage) for c in chips]
 
     def generators(self, effect: str) -> list[torch.Generator]:
         """Fresh randomness a device and use, of ``keys``."""

@@ -92,7 +92,8 @@ def draw_figure(
                 raise NothingToDraw("no finished cells for this figure")
             if len(datasets) > 1 and not getattr(module, "SEVERAL_DATASETS", False):
                 raise NothingToDraw(f"cells of several data sets ({', '.join(datasets)}), which are not to be averaged")
-            drawing = module.draw(finished(selected), context)
+            whole = getattr(module, "UNFINISHED_TOO", False)  # it matters there what was planned
+            drawing = module.draw(selected if whole else finished(selected), context)
             drawing = replace(drawing, caption=drawing.caption + shortfall(statuses))
         except NothingToDraw as reason:
             drawing = _in_words(module.TITLE, str(reason), statuses)

@@ -10,12 +10,12 @@ from spikebench.figures.tables import at, faults, in_groups, in_sweep, summary
 from spikebench.figures.text import by_arm, repetitions
 
 TITLE = "Test accuracy by fault, severity and training data"
-EXPERIMENT = "faults_and_data"
+EXPERIMENT = "grand_comparison"
 
 
 def select(rows: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the experiment's one sweep."""
-    return in_sweep(rows, "faults-and-data")
+    """The cells of the families that meet every training size."""
+    return in_sweep(rows, "training-sizes")
 
 
 def draw(rows: pd.DataFrame, context: Context) -> Drawing:

@@ -11,13 +11,13 @@ from spikebench.figures.tables import at, faults, in_groups, in_sweep, summary
 from spikebench.figures.text import measured, repetitions, spread
 
 TITLE = "Calibration error and log-loss by fault and severity"
-EXPERIMENT = "faults_and_data"
+EXPERIMENT = "grand_comparison"
 
 
 def select(rows: pd.DataFrame) -> pd.DataFrame:
-    """The cells with all training data."""
-    rows = in_sweep(rows, "faults-and-data")
-    return at(rows, training_size=rows["training_size"].max())
+    """The cells of the same families with all training data."""
+    chosen = in_sweep(rows, "families")
+    return chosen[chosen["fault"].isin(in_sweep(rows, "training-sizes")["fault"])]
 
 
 def draw(rows: pd.DataFrame, context: Context) -> Drawing:

@@ -6,15 +6,15 @@ import pandas as pd
 
 from spikebench.figures import faults_and_data
 from spikebench.figures.drawing import Context, Drawing
-from spikebench.figures.tables import in_sweep
+from spikebench.figures.tables import at, in_sweep
 
 TITLE = "Test accuracy where hidden neurons' spikes are lost"
-EXPERIMENT = "faults_and_data"
+EXPERIMENT = "grand_comparison"
 
 
 def select(rows: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the sweep."""
-    return in_sweep(rows, "lost-spikes")
+    """The cells with such faults."""
+    return at(in_sweep(rows, "families"), fault="dropped-spikes")
 
 
 def draw(rows: pd.DataFrame, context: Context) -> Drawing:

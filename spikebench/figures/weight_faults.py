@@ -9,12 +9,13 @@ from spikebench.figures.drawing import Context, Drawing
 from spikebench.figures.tables import in_sweep
 
 TITLE = "Test accuracy where the memory of the weights is faulty"
-EXPERIMENT = "faults_and_data"
+EXPERIMENT = "grand_comparison"
 
 
 def select(rows: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the sweep."""
-    return in_sweep(rows, "weight-faults")
+    """The cells with such faults."""
+    rows = in_sweep(rows, "families")
+    return rows[rows["fault"].isin(["stuck-at", "sign-flips"])]
 
 
 def draw(rows: pd.DataFrame, context: Context) -> Drawing:

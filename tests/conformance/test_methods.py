@@ -80,7 +80,7 @@ def cell(arm: Arm, **axes: Any) -> Cell:
 
 
 def work(cells: list[Cell], root: Path = CHECKOUT, preset: config.Config = SMOKE) -> Work:
-    return Work(cells, preset.method_settings(cells[0].method, {}), preset.faults[cells[0].fault], root)
+    return Work(cells, preset.method_settings(cells[0].method, {}), preset.faults, root)
 
 
 def train(cells: list[Cell], root: Path = CHECKOUT, preset: config.Config = SMOKE) -> list[dict[str, str]]:
@@ -416,7 +416,7 @@ class TestRows:
         cells = [cell(arm._replace(mode="telepathy"), repetition=r) for r in (0, 1)]
         with pytest.raises(Unavailable, match=f"{arm.method} does not train telepathy; its modes: {module.MODES[0]}"):
             training.train(work(cells))
-        request = {"cells": [dataclasses.asdict(c) for c in cells], "settings": {}, "data": {}, "fault": {}}
+        request = {"cells": [dataclasses.asdict(c) for c in cells], "settings": {}, "data": {}, "faults": {}}
         request["root"] = str(CHECKOUT)
         before = time.time()
         answer = worker._answer(request, None)

@@ -230,7 +230,7 @@ def test_real_recordings_from_the_archives_to_a_trained_network(
         data_source=source, network='{"hidden":[16]}', method="backprop", mode="off-chip", variant="", settings="{}",
         fault="none", severity=0.0, training_size=30, repetition=0, preset="test",
     )  # fmt: skip
-    (row_,) = training.train(Work([cell], {"steps": 5}, {}, CHECKOUT, json.loads(job.settings)))
+    (row_,) = training.train(Work([cell], {"steps": 5}, {cell.fault: {}}, CHECKOUT, json.loads(job.settings)))
     assert (row_["status"], row_["test_size"], row_["data_sha256"]) == ("ok", 20.0, data.provenance.sha256)
 
 

@@ -280,7 +280,7 @@ class TestReal:
             network='{"hidden":[16]}', method="backprop", mode="in-the-loop", variant="", settings="{}", fault="none",
             severity=0.0, training_size=40, repetition=0, preset="test",
         )  # fmt: skip
-        work = Work([cell], {"steps": 5}, {}, CHECKOUT, {"training": 40, "test": 20})
+        work = Work([cell], {"steps": 5}, {cell.fault: {}}, CHECKOUT, {"training": 40, "test": 20})
         (row_,) = training.train(work)
         assert (row_["status"], row_["test_size"]) == ("ok", 20.0)
         assert row_["data_sha256"] == data.provenance.sha256

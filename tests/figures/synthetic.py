@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from synthetic_comparison import comparison
 from synthetic_psg import psg, psg_traces
 from synthetic_spide import spide
 
@@ -94,6 +95,7 @@ def rows(repetitions: int = 3, preset: str = "default") -> pd.DataFrame:
         row = _row("data_baselines", "baselines", ARMS[2], *base, data)
         row["accuracy"] += mean - mean_accuracy(ARMS[2], "threshold", 0.0, size)
         made.append(row)
+    made += comparison(_row, ARMS, repetitions, preset)
     made += _bisnn(repetitions, preset)
     made += _gem(repetitions, preset)
     made += spide(_row, repetitions, preset)
@@ -117,10 +119,12 @@ def _cells(repetitions: int) -> Iterator[tuple[Any, ...]]:
         ("chip_in_the_loop", "width", ARMS[:2], ("paper-full",), three, (398,), [({}, {"hidden": [16]}, {})]),
         ("chip_in_the_loop", "temperature", ARMS[:1], ("paper-full",), three, (398,),
          [(*base[:2], {"temperature": t}) for t in (0.1, 10.0)]),
-        ("faults_and_data", "faults-and-data", ARMS, ("threshold", "gain-mismatch", "paper-full"), SEVERITIES,
+        ("grand_comparison", "training-sizes", ARMS, ("threshold", "gain-mismatch", "paper-full"), SEVERITIES,
          (20, 80, 398), [base]),
-        ("faults_and_data", "weight-faults", ARMS[:3], ("stuck-at", "sign-flips"), three, (398,), [base]),
-        ("faults_and_data", "lost-spikes", ARMS[2:3], ("dropped-spikes",), three, (398,), [base]),
+        ("grand_comparison", "families", ARMS, ("threshold", "gain-mismatch", "paper-full"), SEVERITIES, (398,),
+         [base]),
+        ("grand_comparison", "families", ARMS[:3], ("stuck-at", "sign-flips"), three, (398,), [base]),
+        ("grand_comparison", "families", ARMS[2:3], ("dropped-spikes",), three, (398,), [base]),
     ]  # fmt: skip
     for experiment, sweep, arms, faults, severities, of_size, settings in grids:
         for arm, fault, severity, size, changed, repetition in itertools.product(
@@ -151,6 +155,7 @@ def _row(
         "severity": severity,
         "training_size": size,
         "repetition": repetition,
+        "crossed": "{}",
     }
     accuracy = mean_accuracy(arm, fault, severity, size) + 0.01 * (repetition - (repetitions - 1) / 2) * SPREAD.get(
         arm, 1.0

@@ -196,7 +196,7 @@ def test_arms_of_a_method_stay_together() -> None:
 
 
 def test_many_arms_are_drawn_in_groups(draw: Draw, rows: pd.DataFrame) -> None:
-    oracle = rows[(rows["experiment"] == "faults_and_data") & (rows["mode"] == "oracle")]
+    oracle = rows[(rows["experiment"] == "grand_comparison") & (rows["mode"] == "oracle")]
     bisnn = [
         oracle.assign(method="bisnn", mode=mode, variant=variant, cell=f"{mode}{variant}" + oracle["cell"])
         for mode in ("off-chip", "in-the-loop")

@@ -34,7 +34,8 @@ def test_a_figure_is_a_png_a_pdf_and_a_json(gallery: Gallery, name: str) -> None
     }
     assert json.loads((folder / f"{name}.json").read_text()) == document
     assert set(document) == {"name", "title", "experiment", "preset", "caption", "alt", "n", "numbers"}
-    assert (document["name"], document["preset"], document["n"]) == (name, "default", 3)
+    crossed = name == "variance-shares"  # its points are of 2 x 2 x 2 x 2 cells
+    assert (document["name"], document["preset"], document["n"]) == (name, "default", 16 if crossed else 3)
     assert len(document["alt"]) > 80
     image = imread(folder / f"{name}.png")
     height, width, _ = image.shape
@@ -51,6 +52,7 @@ def test_a_figure_is_a_png_a_pdf_and_a_json(gallery: Gallery, name: str) -> None
         *("gem-grid", "gem-memorisation", "gem-raster", "gem-ablations"),
         *("spide-gradient", "spide-accuracy", "spide-cost", "spide-ablations"),
         *("psg-tests", "psg-starts", "pda-divergences", "pda-potentials"),
+        *("severity-curves", "fault-families", "comparison-verdicts", "comparison-budgets", "variance-shares"),
     ],
 )
 def test_the_same_rows_in_any_order_give_the_same_bytes(
@@ -84,6 +86,9 @@ def test_no_rows_at_all(draw: Draw, rows: pd.DataFrame, name: str) -> None:
 @pytest.mark.parametrize("name", figures.NAMES)
 def test_one_repetition_has_points_and_no_interval(draw: Draw, name: str) -> None:
     document = draw(name, synthetic.rows(repetitions=1), "smoke")
+    if name == "variance-shares":
+        assert "two levels of every factor, so that there is nothing to tell apart" in document["caption"]
+        return
     assert document["n"] == 1
     if name != "mh-traces":
         assert "(one value, no interval)" in document["caption"]
@@ -110,7 +115,7 @@ def test_no_reference_arm_means_no_pairs(draw: Draw, rows: pd.DataFrame) -> None
 
 def test_lead_arms_keep_their_colours_whatever_else_is_there(rows: pd.DataFrame) -> None:
     whole = styles(rows)
-    for table in (rows[rows["mode"] == "oracle"], rows[rows["experiment"] == "faults_and_data"]):
+    for table in (rows[rows["mode"] == "oracle"], rows[rows["experiment"] == "grand_comparison"]):
         assert all(whole[label] == style for label, style in styles(table).items())
     assert list(whole) == [
         *("MH in the loop", "Backprop in the loop", "Backprop off-chip", "Backprop oracle"),
@@ -172,7 +177,7 @@ def test_legends_of_many_arms_fit_the_page(rows: pd.DataFrame) -> None:
 
 
 def test_panels_come_in_order_of_strength(rows: pd.DataFrame) -> None:
-    rows = rows[~rows["sweeps"].str.contains("weight-faults|lost-spikes|backward-on-chip")]
+    rows = rows[~rows["sweeps"].str.contains("families|variance|backward-on-chip")]
     table = pd.concat([rows, rows.iloc[:1].assign(fault="jitter")])
     assert tables.faults(table) == ["threshold", "threshold+tau+gain", "gain-mismatch", "jitter", "paper-full"]
 

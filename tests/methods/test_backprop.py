@@ -242,7 +242,7 @@ def test_the_learning_rate_is_chosen_on_validation_data_only(tmp_path: Path) -> 
             network='{"hidden":[6]}', method="backprop", mode="in-the-loop", variant="", settings="{}", fault="none",
             severity=0.0, training_size=50, repetition=0, preset="test",
         )  # fmt: skip
-        (row,) = training.train(training.Work([cell], {"steps": 60}, {}, tmp_path))
+        (row,) = training.train(training.Work([cell], {"steps": 60}, {cell.fault: {}}, tmp_path))
         assert row["status"] == "ok"
         chosen[labels] = json.loads(row["choice"])["learning_rate"]
         # One training a candidate and the last one, all paid for, as is the validation of each candidate.

@@ -94,12 +94,12 @@ class TestARun:
 class TestPlans:
     def test_a_dry_run_lists_the_jobs_and_makes_nothing(self, tmp_path: Path) -> None:
         project = make(tmp_path / "project")
-        project.change("config/config.yaml", experiments=["chip_in_the_loop", "faults_and_data"])
+        project.change("config/config.yaml", experiments=["chip_in_the_loop", "grand_comparison"])
         done = project.snakemake("-n", "--config", "preset=smoke")
         assert done.status == 0
         jobs = project.plan(preset="smoke").jobs
         assert done.count("train") == len(jobs)
-        assert done.count("figures_chip_in_the_loop") == done.count("figures_faults_and_data") == 1
+        assert done.count("figures_chip_in_the_loop") == done.count("figures_grand_comparison") == 1
         for target in (*(f"jobs/{name}.json" for name in jobs), "report/index.html", "tracking.json"):
             assert f"results/smoke/{target}" in done.said
         assert not (project.root / "results").exists()
