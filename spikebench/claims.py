@@ -65,6 +65,8 @@ Outcome = Literal["reproduced", "consistent", "not reproduced", "undecided", "no
 #: Axes in which both arms must agree, unless an arm or a sweep sets them, and axes in which an arm's own rows must.
 SHARED = ("dataset", "data_kind", "data_source", "data_settings", "network", "fault", "severity", "training_size")
 OWN = ("method", "mode", "variant", "settings")
+#: Axes over which a test of this kind runs, beside the repetition.
+SWEPT = {"size-ratio": ("training_size",)}
 
 #: Five repetitions can never reach p < 0.05 in a two-sided sign-flip test, so fewer than six decide nothing.
 FEWEST = 6
@@ -144,6 +146,17 @@ def load(root: Path) -> list[Claim]:
 def evaluate(claims: Iterable[Claim], rows: pd.DataFrame) -> list[Verdict]:
     """Put every claim to its test on ``rows``, the gathered table of one preset."""
     return [_evaluate(claim, rows) for claim in claims]
+
+
+def cells(claim: Claim, rows: pd.DataFrame) -> list[str]:
+    """The ids of the cells that the primary test of a claim compares, of every status.
+
+    Not those of its floor alone; none where rows of an arm are missing or ambiguous, as there is no test then.
+    """
+    try:
+        return [cell for arm in _arms(claim["test"], rows) for cell in arm["cell"]]
+    except _Untestable:
+        return []
 
 
 def write(verdicts: Iterable[Verdict], path: Path) -> None:
@@ -286,7 +299,7 @@ def _judge_difference(result: PairedResult, published: Mapping[str, Any], remedy
 
 def _size_ratio(claim: Claim, rows: pd.DataFrame) -> Verdict:
     test, metric = claim["test"], claim["test"]["metric"]
-    arms = _arms(test, rows, swept=("training_size",))
+    arms = _arms(test, rows)
     sizes = sorted({int(size) for arm in arms for size in arm["training_size"]})
     tables = [_usable(arm, metric).pivot(index="repetition", columns="training_size", values=metric) for arm in arms]
     complete = pd.concat([table.reindex(columns=sizes) for table in tables], axis=1).dropna()
@@ -337,9 +350,9 @@ def _check_floor(claim: Claim, rows: pd.DataFrame) -> None:
         )
 
 
-def _arms(test: Mapping[str, Any], rows: pd.DataFrame, swept: tuple[str, ...] = ()) -> list[pd.DataFrame]:
+def _arms(test: Mapping[str, Any], rows: pd.DataFrame) -> list[pd.DataFrame]:
     """The rows of the arms that are compared, of every status."""
-    compared = _compared(test)
+    compared, swept = _compared(test), SWEPT.get(test["kind"], ())
     arms = [_selected(rows, test["experiment"], arm, test["select"], swept) for arm in compared]
     for axis in SHARED:
         free = axis in swept or any(axis in arm["axes"] for arm in compared)

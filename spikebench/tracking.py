@@ -19,11 +19,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from spikebench.claims import Claim
 from spikebench.errors import UserError
 from spikebench.mlflow_ui import ENVIRONMENT
 from spikebench.paths import replacing
 from spikebench.seeds import digest
-from spikebench.tracking_runs import Run, experiment_runs, run_id, start_of, traces_by_cell
+from spikebench.tracking_runs import Run, experiment_runs, run_id, start_of, traces_by_cell, with_claims
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,13 @@ class Summary:
 
 
 def synchronise(
-    rows: pd.DataFrame, traces: pd.DataFrame, figures: Path | None, database: Path, artifacts: Path, preset: str
+    rows: pd.DataFrame,
+    traces: pd.DataFrame,
+    figures: Path | None,
+    database: Path,
+    artifacts: Path,
+    preset: str,
+    claims: Sequence[Claim] = (),
 ) -> Summary:
     """Make MLflow's runs of one preset those of its rows, traces and figures.
 
@@ -52,14 +59,17 @@ def synchronise(
         database: MLflow's SQLite file; created if it does not exist.
         artifacts: The folder of all artifacts.
         preset: The preset that the rows belong to.
+        claims: What ``claims.load`` gives; a cell's tag ``claim`` names those whose primary test compares it.
 
     Raises:
         UserError: if the rows are of another preset, a cell or a point of a trace comes twice, a row or a figure
             cannot be read, or MLflow cannot open the database.
     """
     _check(rows, traces, preset)
-    if "started" not in rows:  # gathered before rows said it
-        rows = rows.assign(started=math.nan)
+    for column, value in (("started", math.nan), ("crossed", "{}")):
+        if column not in rows:  # gathered before rows said it
+            rows = rows.assign(**{column: value})
+    rows = with_claims(rows, claims)
     os.environ.update(ENVIRONMENT)  # MLflow reads it when it is imported
     from spikebench.mlflow_store import writing
 

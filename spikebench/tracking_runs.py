@@ -11,13 +11,14 @@ import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 import pandas as pd
 
+from spikebench.claims import Claim, cells
 from spikebench.errors import UserError
 from spikebench.naming import display_name
 from spikebench.seeds import digest
@@ -31,7 +32,13 @@ AXES = (
     *("fault", "severity", "training_size", "repetition"),
 )
 #: JSON columns that become parameters, and what stands before their keys.
-NESTED = {"data_settings": "data", "network": "network", "settings": "settings", "choice": "choice"}
+NESTED = {
+    "data_settings": "data",
+    "network": "network",
+    "settings": "settings",
+    "choice": "choice",
+    "crossed": "crossed",
+}
 #: Cells that agree in these met the same chip and the same split.
 PAIRING = (
     "dataset",
@@ -43,6 +50,7 @@ PAIRING = (
     "severity",
     "training_size",
     "repetition",
+    "crossed",
 )
 #: Result columns that a parent run shows against severity.
 CURVES = ("accuracy", "nll", "brier", "ece_width_15", "spikes", "energy_pj", "bit_error", "log_likelihood")
@@ -97,6 +105,18 @@ def traces_by_cell(traces: pd.DataFrame) -> dict[str, list[Metric]]:
     for cell, name, step, value in zip(*(column.tolist() for column in columns), strict=True):
         result[cell].append((_key(name), step, value))
     return result
+
+
+def with_claims(rows: pd.DataFrame, claims: Iterable[Claim]) -> pd.DataFrame:
+    """The rows with a column ``claim``: the ids, like ``M1;M2``, of the claims whose primary test compares the cell.
+
+    It is the empty text where there are none. What ``experiment_runs`` makes of it is a tag.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
+    for claim in claims:
+        for cell in set(cells(claim, rows)):  # arms may share cells
+            found[cell].append(claim["id"])
+    return rows.assign(claim=[";".join(found[cell]) for cell in rows["cell"]])
 
 
 def experiment_runs(rows: pd.DataFrame, traces: Mapping[str, list[Metric]]) -> list[Run]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import argparse
 import math
 import os
 import shutil
@@ -11,137 +11,21 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
+from tracked import REPORTED, Place, add_figures, make_row, make_rows
 
-from spikebench import tracking
+from spikebench import claims, cli, tracking
 from spikebench.errors import UserError
 from spikebench.mlflow_ui import ENVIRONMENT
-from spikebench.tracking import Summary, synchronise
+from spikebench.tracking import Summary
 
 ROOT = Path(__file__).parents[1]
-REPORTED = ["nll", "brier", "ece_width_15", "spikes", "energy_pj", "bit_error", "log_likelihood"]
-
-
-def make_row(cell: str, **columns: Any) -> dict[str, Any]:
-    """One finished MH cell; keywords change its columns."""
-    axes = {
-        "cell": cell,
-        "shard": "s" * 16,
-        "experiment": "chip_in_the_loop",
-        "sweeps": "severity",
-        "paper": "2402.06284",
-        "preset": "default",
-        "dataset": "breast_cancer",
-        "data_kind": "real",
-        "data_source": "",
-        "data_settings": "{}",
-        "network": '{"hidden":[8]}',
-        "method": "metropolis_hastings",
-        "mode": "in-the-loop",
-        "variant": "",
-        "settings": "{}",
-        "fault": "threshold+tau+gain",
-        "severity": 0.0,
-        "training_size": 398,
-        "repetition": 0,
-    }
-    outcome = {
-        "status": "ok",
-        "error": "",
-        "accuracy": 0.9,
-        **dict.fromkeys(REPORTED, 0.25),
-        "gradient_steps": math.nan,
-    }
-    texts = {"choice": "{}", "diagnostics": "{}", "estimates": "{}", "reliability": "{}"}
-    measured = {"seconds": 1.5, "shared": True, "host": "chip", "versions": "{}", "commit": "c0ffee", "digest": "d"}
-    return axes | outcome | texts | measured | columns
-
-
-def make_rows(preset: str = "default") -> pd.DataFrame:
-    """Two arms at severities 0, 0.5, 1 with two repetitions, one of them failed; and one cell in a second experiment.
-
-    The accuracy is 0.9 - 0.4 severity + 0.02 repetition, minus 0.1 for backprop.
-    """
-    rows = []
-    for method, mode, loss in (("metropolis_hastings", "in-the-loop", 0.0), ("backprop", "off-chip", 0.1)):
-        for severity in (0.0, 0.5, 1.0):
-            for repetition in (0, 1):
-                cell = f"{method[:2]}-{severity}-{repetition}"
-                axes = {"method": method, "mode": mode, "severity": severity, "repetition": repetition}
-                accuracy = 0.9 - 0.4 * severity + 0.02 * repetition - loss
-                rows.append(make_row(cell, preset=preset, accuracy=accuracy, **axes))
-    nothing = {"accuracy": math.nan, **dict.fromkeys(REPORTED, math.nan), "seconds": math.nan}
-    rows[1] |= nothing | {"status": "failed", "error": "ValueError: no spikes", "choice": None}
-    rows.append(make_row("other", preset=preset, experiment="faults_and_data"))
-    return pd.DataFrame(rows)
-
-
-def make_traces() -> pd.DataFrame:
-    """Two chains of three points for one cell."""
-    points = [("me-0.0-0", "log_posterior", c, s, -10.0 * (c + 1) + s) for c in (0, 1) for s in (20, 0, 10)]
-    return pd.DataFrame(points, columns=["cell", "name", "chain", "step", "value"])
-
-
-@dataclass
-class Place:
-    """A database with its artifacts and figures, and the client that reads it."""
-
-    folder: Path
-    rows: pd.DataFrame = field(default_factory=make_rows)
-    traces: pd.DataFrame = field(default_factory=make_traces)
-    figures: Path | None = None
-
-    @property
-    def database(self) -> Path:
-        return self.folder / "mlflow.db"
-
-    def synchronise(self, rows: pd.DataFrame | None = None, preset: str = "default") -> Summary:
-        rows = self.rows if rows is None else rows
-        return synchronise(rows, self.traces, self.figures, self.database, self.folder / "artifacts", preset)
-
-    @property
-    def client(self) -> Any:
-        from mlflow import MlflowClient
-
-        return MlflowClient(f"sqlite:///{self.database}")
-
-    def experiments(self) -> dict[str, Any]:
-        return {e.name: e for e in self.client.search_experiments() if e.name != "Default"}
-
-    def runs(self, experiment: str = "chip_in_the_loop [default]") -> dict[str, Any]:
-        """Runs by cell id (children) or name (others)."""
-        found = self.client.search_runs([self.experiments()[experiment].experiment_id], max_results=1000)
-        runs = {run.data.tags.get("cell", run.info.run_name): run for run in found}
-        assert len(runs) == len(found)
-        return runs
-
-    def history(self, run: Any, metric: str) -> list[tuple[int, float]]:
-        return [(m.step, m.value) for m in self.client.get_metric_history(run.info.run_id, metric)]
-
-    def dump(self) -> dict[str, Any]:
-        """All that all runs hold but ids; parents by name."""
-        return {experiment: self._dump(self.runs(experiment)) for experiment in self.experiments()}
-
-    def _dump(self, runs: dict[str, Any]) -> dict[str, Any]:
-        names = {run.info.run_id: name for name, run in runs.items()}
-        result = {}
-        for name, run in runs.items():
-            parent = names.get(run.data.tags.get("mlflow.parentRunId", ""))
-            stepped = [metric for metric in run.data.metrics if ".chain" in metric or "/" in metric]
-            result[name] = {
-                "info": (run.info.run_name, run.info.status, run.info.start_time, run.info.end_time),
-                "params": run.data.params,
-                "tags": run.data.tags | {"mlflow.parentRunId": parent},
-                "metrics": run.data.metrics,
-                "stepped": {metric: self.history(run, metric) for metric in stepped},
-                "artifacts": [(a.path, a.file_size) for a in self.client.list_artifacts(run.info.run_id)],
-            }
-        return result
 
 
 @pytest.fixture(scope="session")
@@ -171,17 +55,8 @@ def place(empty: Place) -> Place:
     return empty
 
 
-def add_figures(place: Place, *names: str) -> None:
-    place.figures = place.folder / "figures"
-    place.figures.mkdir(exist_ok=True)
-    for name in names:
-        place.figures.joinpath(f"{name}.png").write_bytes(b"\x89PNG " + name.encode())
-        place.figures.joinpath(f"{name}.pdf").write_bytes(b"%PDF " + name.encode())
-        place.figures.joinpath(f"{name}.json").write_text(json.dumps({"name": name, "experiment": "chip_in_the_loop"}))
-
-
 def test_an_experiment_holds_a_parent_for_each_arm_and_a_child_for_each_cell(place: Place) -> None:
-    assert set(place.experiments()) == {"chip_in_the_loop [default]", "faults_and_data [default]"}
+    assert set(place.experiments()) == {"chip_in_the_loop [default]", "grand_comparison [default]"}
     runs = place.runs()
     parents = {"metropolis_hastings in-the-loop, breast_cancer", "backprop off-chip, breast_cancer"}
     assert set(runs) == parents | set(place.rows["cell"]) - {"other"}
@@ -190,7 +65,7 @@ def test_an_experiment_holds_a_parent_for_each_arm_and_a_child_for_each_cell(pla
     for _, row in place.rows.iloc[:-1].iterrows():
         parent = runs[f"{row['method']} {row['mode']}, breast_cancer"]
         assert runs[row["cell"]].data.tags["mlflow.parentRunId"] == parent.info.run_id
-    assert set(place.runs("faults_and_data [default]")) == {"metropolis_hastings in-the-loop, breast_cancer", "other"}
+    assert set(place.runs("grand_comparison [default]")) == {"metropolis_hastings in-the-loop, breast_cancer", "other"}
 
 
 def test_a_cell_carries_its_row(empty: Place) -> None:
@@ -265,6 +140,71 @@ def test_cells_that_met_the_same_chip_and_split_share_a_pair(place: Place) -> No
     pair = {cell: runs[cell].data.tags["pair"] for cell in place.rows["cell"] if cell != "other"}
     assert pair["me-0.5-1"] == pair["ba-0.5-1"]
     assert len(set(pair.values())) == 6
+
+
+def test_repetitions_of_crossed_factors_are_pairs_of_their_own(empty: Place) -> None:
+    crossed = '{"chip":3,"split":3}'
+    empty.synchronise(pd.DataFrame([make_row("a", crossed="{}"), make_row("b", crossed=crossed)]))
+    plain, other = (empty.runs()[cell].data for cell in "ab")
+    assert plain.tags["pair"] != other.tags["pair"]
+    assert (other.params["crossed.chip"], other.params["crossed.split"]) == ("3", "3")
+    assert not any("crossed" in {**run.tags, **run.metrics} for run in (plain, other))
+
+
+def make_claim_rows() -> pd.DataFrame:
+    """Cells like ``mh-in-the-loop-0.5-398``: two methods, two modes, severities 0, 0.5 and 1, 20 and 398 examples."""
+    points = product(("metropolis_hastings", "backprop"), ("in-the-loop", "off-chip"), (0.0, 0.5, 1.0), (20, 398))
+    return pd.DataFrame(
+        make_row(
+            f"{'mh' if method[0] == 'm' else 'bp'}-{mode}-{severity}-{size}",
+            **{"method": method, "mode": mode, "severity": severity, "training_size": size, "fault": "paper-full"},
+        )
+        for method, mode, severity, size in points
+    )
+
+
+def test_cells_name_the_claims_whose_primary_test_compares_them(empty: Place) -> None:
+    empty.claims = claims.load(ROOT)
+    m1 = next(claim for claim in empty.claims if claim["id"] == "M1")
+    every = {"select": {**m1["test"]["select"], "training_size": 398, "severity": 0.5}}
+    empty.claims = [*empty.claims, {**m1, "id": "X", "test": {**m1["test"], **every}}]
+    rows = make_claim_rows()
+    rows.loc[rows["cell"] == "bp-in-the-loop-1.0-398", ["status", "error"]] = "failed", "lost"
+    empty.synchronise(rows)
+    tags = {name: run.data.tags.get("claim") for name, run in empty.runs().items()}
+    assert {name: tag for name, tag in tags.items() if tag} == {
+        **dict.fromkeys(("mh-in-the-loop-1.0-398", "bp-in-the-loop-1.0-398"), "M1"),  # the failed one too
+        **dict.fromkeys(("mh-in-the-loop-0.5-20", "bp-in-the-loop-0.5-20"), "M2"),  # runs over the training size
+        **dict.fromkeys(("mh-in-the-loop-0.5-398", "bp-in-the-loop-0.5-398"), "M2;X"),
+    }  # not at severity 0, where only the floor is
+    found = empty.client.search_runs(
+        [empty.experiments()["chip_in_the_loop [default]"].experiment_id],
+        "tags.claim LIKE '%M2%' and params.severity = '0.5' and params.training_size = '398'",
+        order_by=["metrics.accuracy DESC"],
+    )
+    assert sorted(run.data.tags["cell"] for run in found) == ["bp-in-the-loop-0.5-398", "mh-in-the-loop-0.5-398"]
+
+    empty.claims = [m1]
+    assert empty.synchronise(rows) == Summary(created=0, replaced=4, deleted=0, unchanged=24)  # those of M2 alone
+
+
+def test_the_command_names_the_claims(empty: Place) -> None:
+    shutil.copytree(ROOT / "config", empty.folder / "config")
+    results = empty.folder / "results"
+    (results / "default").mkdir(parents=True)
+    shutil.move(empty.database, results / "mlflow.db")
+    make_claim_rows().to_parquet(results / "default" / "rows.parquet")
+    empty.traces.to_parquet(results / "default" / "traces.parquet")
+    cli._track(SimpleNamespace(name="default", root=empty.folder), argparse.Namespace())  # type: ignore[arg-type]
+    tags = [run.data.tags.get("claim") for run in Place(results).runs().values()]
+    assert (tags.count("M1"), tags.count("M2")) == (2, 4)
+
+
+def test_a_claim_that_cannot_be_tested_uses_no_cell(empty: Place) -> None:
+    empty.claims = claims.load(ROOT)
+    rows = make_claim_rows()
+    empty.synchronise(rows[rows["method"] != "backprop"])
+    assert not any("claim" in run.data.tags for run in empty.runs().values())
 
 
 def test_cells_that_did_not_finish_say_why(empty: Place) -> None:
