@@ -8,7 +8,7 @@ TORCH := torch==2.13.0
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := default
-.PHONY: default smoke full report ui bench lint test test-slow clean clean-results clean-data format help
+.PHONY: default smoke full report forecast ui bench verify-readme lint test test-slow clean clean-results clean-data format help
 
 default: $(VENV)/.installed ## the default replication, minutes on a laptop
 	snakemake --quiet rules
@@ -25,6 +25,9 @@ full: $(VENV)/.installed ## the published replication, an evening
 report: $(VENV)/.installed ## tables, figures, claims and page from whatever rows exist (PRESET=full for another preset)
 	spikebench all-from-rows $(if $(PRESET),--preset $(PRESET))
 
+forecast: $(VENV)/.installed ## what is trained already, and about how long the rest takes (PRESET=full for another preset)
+	@spikebench forecast $(if $(PRESET),--preset $(PRESET))
+
 ui: $(VENV)/.installed ## browse the runs in MLflow on 127.0.0.1
 	spikebench ui
 
@@ -38,6 +41,9 @@ bench: $(VENV)/.installed ## speed against peers; every figure the README quotes
 	python benchmarks/gem_snn_step.py
 	python benchmarks/feedback_training.py
 	python benchmarks/bptt.py
+
+verify-readme: $(VENV)/.installed ## is every number of the README what the published rows say? (a test asks it, too)
+	python docs/published/publish.py --verify
 
 lint: $(VENV)/.installed ## format, style, types, workflow
 	ruff format --check .

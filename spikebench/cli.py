@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         ("plan", _plan), ("fetch", _fetch), ("prepare", _prepare), ("sheet", _sheet), ("train", _train),
         ("gather", _gather), ("claims", _claims), ("figures", _figures), ("track", _track),
         ("report", _report), ("all-from-rows", _all_from_rows), ("ui", _ui), ("where", _where),
+        ("new-method", _new_method), ("forecast", _forecast),
     ):  # fmt: skip
         command = commands.add_parser(name, help=(run.__doc__ or "").splitlines()[0])
         command.set_defaults(run=run)
@@ -63,6 +64,10 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--experiment", required=True)
         if run is _ui:
             command.add_argument("--port", type=int, default=5000)
+        if run is _new_method:
+            command.add_argument("name", help="of the method, in small letters: the file is methods/<name>.py")
+        if run is _forecast:
+            command.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="at work on it (default: all)")
     return parser
 
 
@@ -191,22 +196,25 @@ def _figures(config: Config, options: argparse.Namespace) -> None:
 
 def _track(config: Config, options: argparse.Namespace) -> None:
     """Make MLflow's database say what the rows say."""
+    from spikebench import claims
     from spikebench.tracking import synchronise
 
     results = Results(config.name, config.root)
     rows, traces = _tables(results)
-    summary = synchronise(rows, traces, results.figures, results.database, results.artifacts, config.name)
+    known = claims.load(config.root)
+    summary = synchronise(rows, traces, results.figures, results.database, results.artifacts, config.name, known)
     with replacing(results.tracking) as temporary:
         temporary.write_text(json.dumps(vars(summary), indent=1) + "\n")
     print(f"MLflow: {summary}")
 
 
 def _report(config: Config, options: argparse.Namespace) -> None:
-    """Build the self-contained page from rows, claims and figures."""
+    """Build the report's pages from rows, claims and figures."""
     import pandas as pd
 
     from spikebench import claims, report
     from spikebench.provenance import describe
+    from spikebench.report.times import records
 
     results = Results(config.name, config.root)
     rows, traces = _tables(results)
@@ -215,7 +223,11 @@ def _report(config: Config, options: argparse.Namespace) -> None:
     coverage = pd.read_csv(results.coverage)
     page, definitions = results.report, claims.load(config.root)
     sheets = [results.sheet(data.name) for data in make_plan(config).data.values()]
-    report.build(rows, traces, verdicts, results.figures, coverage, provenance, config.name, page, definitions, sheets)
+    report.build(
+        *(rows, traces, verdicts, results.figures, coverage, provenance, config.name, page, definitions, sheets),
+        jobs=records(results.folder),
+        root=config.root,
+    )
     if config.name != "smoke":
         report.write_pointer(config.root / "results", config.name)
 
@@ -243,6 +255,20 @@ def _where(config: Config, options: argparse.Namespace) -> None:
     """Say where the report is and how to open MLflow."""
     page = Results(config.name, config.root).report.relative_to(config.root)
     print(f"Report: {page} | MLflow: `make ui`" if (config.root / page).exists() else f"{page} is not built yet")
+
+
+def _new_method(config: Config, options: argparse.Namespace) -> None:
+    """Write methods/<name>.py for a new method, with places to fill in."""
+    from spikebench.scaffold import new_method
+
+    print(new_method(options.name, config.root))
+
+
+def _forecast(config: Config, options: argparse.Namespace) -> None:
+    """Say how much of the preset is trained and how long the rest will take."""
+    from spikebench.forecast import forecast
+
+    print(forecast(make_plan(config), options.cores))
 
 
 if __name__ == "__main__":
