@@ -96,8 +96,21 @@ class Results:
 
     @property
     def report(self) -> Path:
-        """The self-contained page."""
+        """The report's first page, self-contained; the others lie in folders beside it."""
         return self.folder / "report" / "index.html"
+
+    @property
+    def variance_page(self) -> Path:
+        """Where the spread of results comes from."""
+        return self.report.parent / "variance.html"
+
+    def method_page(self, method: str) -> Path:
+        """What the report says of one method."""
+        return self.report.parent / "methods" / f"{method}.html"
+
+    def data_page(self, dataset: str) -> Path:
+        """What the report says of one data set, by the name of its plug-in."""
+        return self.report.parent / "data" / f"{dataset}.html"
 
     @property
     def tracking(self) -> Path:

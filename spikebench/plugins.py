@@ -94,6 +94,11 @@ def defines(kind: str, name: str, function: str, root: Path | None = None) -> bo
     return any(isinstance(node, ast.FunctionDef) and node.name == function for node in body)
 
 
+def docstring(kind: str, name: str, root: Path | None = None) -> str:
+    """What a plug-in says of itself: its module's docstring without indentation, or nothing."""
+    return ast.get_docstring(_parse(source(kind, name, root))) or ""
+
+
 def settings_names(kind: str, name: str, root: Path | None = None) -> list[str]:
     """The fields of the plug-in's ``Settings`` dataclass, in order, without importing it.
 

@@ -1,26 +1,35 @@
-"""The report: one page that holds everything (images included) and asks nothing of the network."""
+"""The report: a page that holds everything, images included, and a page for each method and data set.
+
+None of them asks anything of the network. The one script, which sorts tables, is allowed by its hash.
+"""
 
 from __future__ import annotations
 
 import base64
-import json
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
+from spikebench import comparison
 from spikebench.figures import NAMES
+from spikebench.figures.tables import margin_and_target
 from spikebench.naming import named
 from spikebench.paths import replacing
-from spikebench.report import formats
+from spikebench.report import formats, variance
 from spikebench.report.comparisons import compare
-from spikebench.report.coverage import by_arm, errors, totals
-from spikebench.report.leaderboard import boards
+from spikebench.report.coverage import by_arm, errors, maps, totals
+from spikebench.report.evidence import evidence
+from spikebench.report.gallery import figure, gallery
+from spikebench.report.leaderboard import boards, by_dataset, by_fault
+from spikebench.report.pages import data_pages, method_pages
 from spikebench.report.summary import headline
+from spikebench.report.times import times
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -48,24 +57,6 @@ class Provenance(TypedDict):
     created: str
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A figure as the page shows it.
-
-    Attributes:
-        document: what ``figures.draw`` wrote: name, title, caption, alt, numbers.
-        image: the PNG as a data URI.
-    """
-
-    document: Mapping[str, Any]
-    image: str
-
-    @property
-    def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """The tables among its numbers, by name, for those who want to read instead of look."""
-        return {k: v for k, v in self.document["numbers"].items() if isinstance(v, list) and v}
-
-
 def build(
     rows: pd.DataFrame,
     traces: pd.DataFrame,
@@ -77,8 +68,12 @@ def build(
     destination: Path,
     definitions: Sequence[Mapping[str, Any]],
     sheets: Sequence[Path] = (),
+    jobs: Sequence[Mapping[str, Any]] = (),
+    root: Path | None = None,
 ) -> None:
-    """Write the page to ``destination``; whatever exists is shown, and what is missing is named.
+    """Write the pages; whatever exists is shown, and what is missing is named.
+
+    The index holds its images; the other pages show the files of ``figures_dir`` and ``sheets``, by relative address.
 
     Args:
         rows: the gathered table.
@@ -89,37 +84,62 @@ def build(
             one for each other status).
         provenance: where it all comes from.
         preset: shown on the page, with a banner if it is ``smoke``.
-        destination: the file to write; its folder is made.
+        destination: the file of the index; its folder is made, and holds ``variance.html``, ``methods`` and ``data``.
         definitions: the entries of ``config/claims.yaml``, one of which names the margin of the comparisons.
         sheets: the JSON files of the data sets' contact sheets; those that do not exist are left out.
+        jobs: of ``times.records``.
+        root: of the project, whose plug-ins say what they are.
     """
-    rows, figures = named(rows), _figures(figures_dir)
-    drawn = {figure.document["name"] for figure in figures}
-    page = (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            preset=preset,
-            smoke=preset == SMOKE,
-            headline=headline(rows, plan_coverage, preset),
-            claims=claims,
-            figures=figures,
-            drawn=drawn,
-            sheets=[_figure(sheet) for sheet in sheets if sheet.exists()],
-            undrawn=[name for name in NAMES if name not in drawn],
-            comparisons=compare(rows, definitions),
-            boards=boards(rows),
-            totals=totals(plan_coverage),
-            arms=by_arm(plan_coverage),
-            coverage=plan_coverage.to_dict("records"),
-            errors=errors(rows),
-            rows=len(rows),
-            traces={"points": len(traces), "cells": traces["cell"].nunique()},
-            provenance=provenance,
-        )
+    raw, rows, figures = rows, named(rows), gallery(figures_dir)
+    drawn = {one.document["name"] for one in figures}
+    areas = comparison.areas(rows)
+    shown = [figure(sheet) for sheet in sheets if sheet.exists()]
+    methods = method_pages(rows, areas, claims, figures, root)
+    data = data_pages(raw, provenance["data"], shown, root)
+    margin = margin_and_target(definitions, comparison.EXPERIMENT)[0] or comparison.MARGIN  # as in the figures
+    common = {"preset": preset, "smoke": preset == SMOKE, "methods": methods, "data": data}
+    _write(
+        "page.html.j2",
+        destination,
+        **common,
+        headline=headline(rows, plan_coverage, preset),
+        claims=claims,
+        evidence={claim["id"]: evidence(claim, raw) for claim in claims},
+        figures=figures,
+        drawn=drawn,
+        sheets=shown,
+        undrawn=[name for name in NAMES if name not in drawn],
+        comparisons=compare(rows, definitions),
+        by_dataset=by_dataset(rows, areas),
+        by_fault=by_fault(rows, areas, margin),
+        margin=margin,
+        boards=boards(rows),
+        totals=totals(plan_coverage),
+        maps=maps(plan_coverage),
+        arms=by_arm(plan_coverage),
+        coverage=plan_coverage.to_dict("records"),
+        errors=errors(rows),
+        rows=len(rows),
+        traces={"points": len(traces), "cells": traces["cell"].nunique()},
+        times=times(rows, jobs, provenance["cpus"]),
+        provenance=provenance,
     )
-    with replacing(destination) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    _write(
+        "variance_page.html.j2",
+        destination.parent / "variance.html",
+        **common,
+        levels=variance.levels(rows),
+        table=variance.table(rows),
+        meanings=variance.MEANINGS,
+        figures=[one for one in figures if one.document["name"] == "variance-shares"],
+        folder=destination.parent,
+    )
+    for kind, pages in (("methods", methods), ("data", data)):
+        folder = destination.parent / kind
+        for page in pages:
+            _write(f"{kind}_page.html.j2", folder / f"{page.name}.html", **common, page=page, folder=folder)
+        for left in set(folder.glob("*.html")) - {folder / f"{page.name}.html" for page in pages}:
+            left.unlink()  # of a plug-in that is no longer among the rows
 
 
 def write_pointer(results_root: Path, preset: str) -> None:
@@ -129,24 +149,16 @@ def write_pointer(results_root: Path, preset: str) -> None:
         results_root: the folder that holds a folder for each preset.
         preset: whose report was just written.
     """
-    if preset == SMOKE:
-        return
-    page = _environment().get_template("pointer.html.j2").render(preset=preset)
-    with replacing(results_root / "report" / "index.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    if preset != SMOKE:
+        _write("pointer.html.j2", results_root / "report" / "index.html", preset=preset)
 
 
-def _figures(folder: Path) -> list[Figure]:
-    """What was drawn, in the order of ``figures.NAMES``; others follow by name."""
-    order = {name: place for place, name in enumerate(NAMES)}
-    files = sorted(folder.glob("*.json"), key=lambda file: (order.get(file.stem, len(order)), file.stem))
-    return [_figure(file) for file in files]
-
-
-def _figure(file: Path) -> Figure:
-    """What lies in a JSON file and the PNG beside it."""
-    image = base64.b64encode(file.with_suffix(".png").read_bytes()).decode("ascii")
-    return Figure(json.loads(file.read_text(encoding="utf-8")), f"data:image/png;base64,{image}")
+def _write(template: str, destination: Path, **values: Any) -> None:
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    text = _environment().get_template(template).render(script=Markup(script), allowed=allowed, **values)
+    with replacing(destination) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _environment() -> Environment:

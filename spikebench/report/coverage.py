@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from spikebench.figures.arms import Arm, label, with_arms
+from spikebench.report.tables import DASH, Entry, Table, word
 
 STATUSES = ("ok", "failed", "timed-out", "diverged", "unavailable", "missing")
 
@@ -34,6 +35,34 @@ def by_arm(coverage: pd.DataFrame) -> list[dict[str, str | int]]:
         {"experiment": experiment, "arm": label(Arm(method, mode)), **totals(sums.loc[[(experiment, method, mode)]])}
         for experiment, method, mode in sums.index
     ]
+
+
+def maps(coverage: pd.DataFrame) -> list[Table]:
+    """A map an experiment: a line an arm, a column a data set and fault, in each how many of the cells finished."""
+    tables = []
+    for experiment, here in coverage.groupby("experiment", sort=False):
+        columns = here[["dataset", "fault"]].drop_duplicates().sort_values(["dataset", "fault"])
+        places = list(columns.itertuples(index=False, name=None))
+        found = here.groupby(["method", "mode", "dataset", "fault"])[["ok", "expected"]].sum()
+        counts = {key: (int(ok), int(expected)) for key, ok, expected in found.itertuples(name=None)}
+        arms = here[["method", "mode"]].drop_duplicates().itertuples(index=False, name=None)
+        lines = [
+            [word(label(Arm(*arm))), *(_finished(counts.get((*arm, *place), (0, 0))) for place in places)]
+            for arm in arms
+        ]
+        groups = [(str(dataset), len(group)) for dataset, group in columns.groupby("dataset")]
+        tables.append(
+            Table(f"Finished cells of {experiment}", ["Arm", *(fault for _, fault in places)], lines, groups=groups)
+        )
+    return tables
+
+
+def _finished(count: tuple[int, int]) -> Entry:
+    ok, expected = count
+    if not expected:
+        return DASH
+    mark = "whole" if ok == expected else "part" if ok else "none"
+    return Entry(f"{ok:,}" if ok == expected else f"{ok:,} of {expected:,}", ok / expected, mark=mark)
 
 
 def errors(rows: pd.DataFrame) -> list[ErrorGroup]:

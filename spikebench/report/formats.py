@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from markupsafe import Markup, escape
 
 from spikebench.figures.text import percent, spread
 
@@ -42,11 +45,23 @@ def bounds(claim: Mapping[str, Any]) -> str:
     return f"[{ends[0]}, {ends[1]}]"
 
 
+def prose(text: str) -> Markup:
+    """A paragraph of a docstring, with ``code`` set as such."""
+    return Markup(re.sub(r"``(.+?)``", r"<code>\1</code>", str(escape(" ".join(text.split())))))
+
+
+def slug(text: str) -> str:
+    """A name as the id of a part of a page."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text)
+
+
 FILTERS: Mapping[str, Callable[[Any], str]] = {
     "number": number,
     "duration": duration,
     "p_value": p_value,
     "bounds": bounds,
+    "prose": prose,
+    "slug": slug,
     "interval": lambda point: spread(point["low"], point["high"]),
     "percent": percent,
 }

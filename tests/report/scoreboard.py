@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+SELECT = {"network": '{"hidden":[8]}', "data_settings": "{}", "settings": "{}", "fault": "paper-full"}
+ARMS = {
+    "treatment": {"label": "MH", "axes": {"method": "metropolis_hastings"}},
+    "reference": {"label": "Backprop", "axes": {"method": "backprop", "mode": "in-the-loop"}},
+}
 CLAIM: dict[str, Any] = {
     "id": "M1",
     "paper": "2402.06284",
@@ -17,6 +22,13 @@ CLAIM: dict[str, Any] = {
     "margin": 2.0,
     "n": 3,
     "deviations": ["Which chip is unknown.", "We took the mean."],
+    "test": {
+        "kind": "paired-difference",
+        "experiment": "chip_in_the_loop",
+        "metric": "accuracy",
+        "select": {**SELECT, "severity": 1.0, "training_size": "max"},
+        **ARMS,
+    },
     "figures": ["accuracy-vs-severity", "a-figure-of-tomorrow"],
 }
 CLAIMS = [
@@ -34,6 +46,13 @@ CLAIMS = [
         "margin": None,
         "n": None,
         "deviations": ["Which chip is unknown.", "The sizes are a grid."],
+        "test": {
+            "kind": "size-ratio",
+            "experiment": "chip_in_the_loop",
+            "metric": "diagnostics.acceptance_rate",
+            "select": {**SELECT, "severity": 0.5},
+            **ARMS,
+        },
         "figures": [],
     },
 ]

@@ -81,7 +81,12 @@ def build(rows: pd.DataFrame, drawn: Path, tmp_path: Path) -> Build:
             DEFINITIONS,
             given.get("sheets", ()),
         )
-        assert [path.name for path in destination.parent.iterdir()] == ["index.html"]
+        assert {path.name for path in destination.parent.iterdir()} <= {
+            "index.html",
+            "variance.html",
+            "methods",
+            "data",
+        }
         return Page(destination.read_text(encoding="utf-8"))
 
     return build_one
@@ -90,10 +95,11 @@ def build(rows: pd.DataFrame, drawn: Path, tmp_path: Path) -> Build:
 def test_the_page_is_well_formed_and_has_its_sections(build: Build) -> None:
     page = build()
     assert page.open == []
-    parts = {"claims", "figures", "data", "comparisons", "leaderboard", "coverage", "deviations", "provenance"}
-    assert parts <= page.ids
+    parts = {"claims", "figures", "data", "methods", "comparisons", "leaderboard", "coverage", "times"}
+    assert parts | {"deviations", "provenance"} <= page.ids
+    assert {link["href"] for link in page.all("a")} >= {f"#{part}" for part in parts}
     assert page.all("html") == [{"lang": "en"}]
-    assert not page.all("script")
+    assert page.all("script") == [{}], "one, of its own"
 
 
 def test_nothing_is_fetched_from_outside(build: Build) -> None:
@@ -103,10 +109,12 @@ def test_nothing_is_fetched_from_outside(build: Build) -> None:
             assert attributes.get(name, "data:").startswith("data:"), (tag, attributes)
         if "href" in attributes:
             assert tag == "a"
-            assert attributes["href"].startswith(("#", "https://arxiv.org/abs/"))
+            beside = ("../rows.parquet", "variance.html", "methods/", "data/")
+            assert attributes["href"].startswith(("#", "https://arxiv.org/abs/", *beside))
     assert not page.all("link")
     policy = next(m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
 
 
 def test_links_inside_the_page_lead_somewhere(build: Build) -> None:
@@ -119,7 +127,7 @@ def test_links_inside_the_page_lead_somewhere(build: Build) -> None:
 def test_every_figure_is_there_with_its_words(build: Build, drawn: Path) -> None:
     page = build()
     images = page.all("img")
-    assert len(images) == len(figures.NAMES) == 43
+    assert len(images) == len(figures.NAMES) > 40
     for name, image in zip(figures.NAMES, images, strict=True):
         document = json.loads((drawn / f"{name}.json").read_text())
         assert f"figure-{name}" in page.ids
@@ -194,7 +202,7 @@ def test_markup_in_messages_stays_text(build: Build) -> None:
     page = build()
     assert "ValueError: <script>alert('x')</script> & \"quotes\"" in page.text("coverage")
     assert "<b>nobody</b>" in page.text("claims")
-    assert not page.all("script")
+    assert len(page.all("script")) == 1
     assert not page.all("b")
 
 
@@ -206,7 +214,9 @@ def test_coverage_counts_and_groups_failures(build: Build, rows: pd.DataFrame) -
     assert f"All {len(rows):,} {len(rows) - 25:,} 1 24 0 0 0" in text
     headline = build().text()
     assert f"{len(rows) - 25:,} of {len(rows):,} cells finished in preset default" in headline
-    assert "8 methods in 22 arms, 3 repetitions, data breast_cancer (real)" in headline
+    methods, arms = (len(rows[axes].drop_duplicates()) for axes in (["method"], ["method", "mode", "variant"]))
+    repetitions = rows["repetition"].nunique()
+    assert f"{methods} methods in {arms} arms, {repetitions} repetitions, data breast_cancer (real)" in headline
 
 
 def test_cost_in_the_headline(build: Build, rows: pd.DataFrame) -> None:
@@ -218,17 +228,15 @@ def test_cost_in_the_headline(build: Build, rows: pd.DataFrame) -> None:
     assert f"showed {samples / 1e6:.1f} million samples" in text
 
 
-def test_the_leaderboard_ranks_by_the_greatest_severity(build: Build) -> None:
-    text = build().text("leaderboard")
-    first, second = text.split("faults_and_data, breast_cancer: paper-full, 398 training samples")
-    assert "chip_in_the_loop, breast_cancer: paper-full, 398 training samples" in first
-    order = ["MH in the loop", "Backprop oracle", "Backprop in the loop", "Backprop off-chip"]
-    assert sorted(order, key=second.index) == order
-    assert "91.0% [88.5, 93.5], n = 3" in second
-    # in the first experiment the oracle's cells at severity 1 timed out: last, with a dash
+def test_boards_of_other_experiments_rank_by_the_greatest_severity(build: Build) -> None:
+    text = build().text("leaderboard").split("Other experiments (")[1]
+    assert "grand_comparison, " not in text
+    board = text.split("chip_in_the_loop, breast_cancer: paper-full, 398 training samples")[1]
+    # the oracle's cells at severity 1 timed out: last, with a dash
     late = ["MH in the loop", "Backprop in the loop", "Backprop off-chip", "Backprop oracle"]
-    assert sorted(late, key=first.index) == late
-    assert re.search(r"Backprop oracle 93.0% \[91.8, 94.2\], n = 3 90.5% \[89.3, 91.7\], n = 3 – 0 400", first)
+    assert sorted(late, key=board.index) == late
+    assert "91.0% [88.5, 93.5], n = 3" in board
+    assert re.search(r"Backprop oracle 93.0% \[91.8, 94.2\], n = 3 90.5% \[89.3, 91.7\], n = 3 – 0 400", board)
 
 
 def test_comparisons_say_what_they_are_worth(build: Build) -> None:
@@ -251,7 +259,7 @@ def test_deviations_are_told_once(build: Build) -> None:
     assert "M1: “up to 27%” (abstract)" in text
 
 
-def test_provenance_is_complete(build: Build) -> None:
+def test_provenance_is_complete(build: Build, rows: pd.DataFrame) -> None:
     text = build().text("provenance")
     for words in (
         "Wisconsin",
@@ -264,7 +272,7 @@ def test_provenance_is_complete(build: Build) -> None:
         "2 CPUs",
     ):
         assert words in text
-    assert "1,776, trained at commit " + "f" * 40 in text
+    assert f"{len(rows):,}, trained at commit {'f' * 40}" in text
 
 
 def test_only_a_smoke_run_has_the_banner(build: Build) -> None:

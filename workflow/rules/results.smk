@@ -72,6 +72,7 @@ rule track:
         RESULTS.rows,
         RESULTS.traces,
         FIGURES,
+        "config/claims.yaml",
     output:
         RESULTS.tracking,
     log:
@@ -83,7 +84,7 @@ rule track:
 
 
 rule report:
-    """One self-contained page: claims, figures with their numbers, coverage, deviations, provenance."""
+    """One self-contained page with everything, and a page for each method and data set."""
     input:
         RESULTS.rows,
         RESULTS.coverage,
@@ -92,6 +93,9 @@ rule report:
         [RESULTS.sheet(data.name) for data in PLAN.data.values() if data.source],
     output:
         RESULTS.report,
+        RESULTS.variance_page,
+        [RESULTS.method_page(method) for method in sorted({p.cell.method for p in PLAN.planned})],
+        [RESULTS.data_page(dataset) for dataset in sorted({p.cell.dataset for p in PLAN.planned})],
     log:
         f"results/{PRESET}/logs/report.log",
     conda:
