@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,40 +81,31 @@ class Past:
         return cls(rows, costs)
 
     @cached_property
-    def _own(self) -> dict[tuple[str, ...], float]:
+    def _means(self) -> dict[tuple[str, ...], float]:
         """Mean seconds by preset, experiment, method, mode and data set."""
-        return _means((preset, row["experiment"], *_kind(row), row) for preset, row in self._all())
-
-    @cached_property
-    def _any(self) -> dict[tuple[str, ...], float]:
-        """Mean seconds by preset, method, mode and data set."""
-        return _means((preset, *_kind(row), row) for preset, row in self._all())
-
-    def _all(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        return ((preset, row) for preset, rows in self.rows.items() for row in rows)
+        return _means((preset, *_kind(row), row) for preset, rows in self.rows.items() for row in rows)
 
     def seconds(self, planned: Planned, config: Config, by_plan: float) -> tuple[float, str]:
         """Core-seconds that a cell is expected to take, and the basis of that.
 
-        Rows of the same experiment, method, mode and data set are preferred; then those of other experiments and
-        presets with the same method, mode and data set, of the preset that costs most nearly the same; then the plan's
-        own forecast ``by_plan``.
+        Rows of the same experiment, method, mode and data set are wanted: of this preset, then of the one that costs
+        most nearly the same; then the plan's own forecast ``by_plan``. Other experiments have networks of other sizes.
         """
-        cell, cost = planned.cell, float(config.preset["cost"])
-        kind = _kind(cell.axes)
-        own = self._own.get((config.name, cell.experiment, *kind))
+        cost, kind = float(config.preset["cost"]), _kind(planned.cell.axes)
+        own = self._means.get((config.name, *kind))
         if own is not None:
             return own, OWN
-        far = {preset: abs(math.log(self.costs[preset] / cost)) for preset in self.rows if (preset, *kind) in self._any}
+        there = [preset for preset in self.rows if (preset, *kind) in self._means]
+        far = {preset: abs(math.log(self.costs[preset] / cost)) for preset in there}
         if far and min(far.values()) <= math.log(NEAR):
             near = min(far, key=lambda preset: far[preset])
-            return self._any[near, *kind] * cost / self.costs[near], f"{OTHERS} {near}"
+            return self._means[near, *kind] * cost / self.costs[near], f"{OTHERS} {near}"
         return by_plan, PLAN
 
 
-def _kind(axes: Mapping[str, Any]) -> tuple[str, str, str]:
+def _kind(axes: Mapping[str, Any]) -> tuple[str, ...]:
     """What mostly decides how long a cell takes."""
-    return axes["method"], axes["mode"], axes["dataset"]
+    return axes["experiment"], axes["method"], axes["mode"], axes["dataset"]
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

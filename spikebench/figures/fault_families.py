@@ -69,8 +69,8 @@ def draw(rows: pd.DataFrame, context: Context) -> Drawing:
         "of faults a column, over the severities that all arms meet under it (colour; each data set has its own "
         "scale). In the cell the break point: the largest severity up to which the mean stays within "
         f"{100 * limit:g} points of the arm's own on a sound chip; ≥ where it never leaves them; – where an arm does "
-        f"not meet a family, or has not finished. Means over {n} repetitions, with 95% Student-t intervals here and in "
-        f"the numbers. {words}"
+        "not meet a family, or has not finished. An arm near chance has nothing to lose. Means over "
+        f"{n} repetitions, with 95% Student-t intervals here and in the numbers. {words}"
     )
     alt = (
         f"Heat maps of the mean accuracy over severities, a panel each for {', '.join(sets)}, columns "

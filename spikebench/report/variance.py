@@ -8,6 +8,7 @@ import math
 import pandas as pd
 
 from spikebench.comparison import EXPERIMENT, PARTS, variance_shares
+from spikebench.figures.arms import styles
 from spikebench.figures.tables import at
 from spikebench.figures.text import spread
 from spikebench.report.tables import DASH, Table, share, word
@@ -31,8 +32,9 @@ def levels(rows: pd.DataFrame) -> dict[str, int]:
 
 def table(rows: pd.DataFrame) -> Table:
     """A line an arm and data set: total standard deviation of accuracy, then the shares with their intervals."""
-    lines = []
-    for (dataset, arm), here in variance_shares(rows).groupby(["dataset", "arm"], sort=False):
+    lines, order = [], list(styles(rows))
+    found = variance_shares(rows).sort_values("arm", key=lambda arms: arms.map(order.index), kind="stable")
+    for (dataset, arm), here in found.groupby(["dataset", "arm"], sort=False):
         parts = here.set_index("part").to_dict("index")
         shares = [
             DASH if math.isnan(p["share"]) else share(p["share"], spread(p["low"], p["high"]))
