@@ -15,10 +15,10 @@ def headline(rows: pd.DataFrame, coverage: pd.DataFrame, preset: str) -> str:
     ok, expected = int(coverage["ok"].sum()), int(coverage["expected"].sum())
     kinds = rows[["dataset", "data_kind"]].drop_duplicates().sort_values("dataset")
     data = ", ".join(f"{dataset} ({kind})" for dataset, kind in kinds.itertuples(index=False, name=None))
-    done = finished(rows)
+    done, plain = finished(rows), rows[rows["crossed"] == "{}"]  # elsewhere they count combinations
     return (
         f"{ok:,} of {expected:,} cells finished in preset {preset}: {_count(rows['method'].nunique(), 'method')} in "
-        f"{_count(len(styles(rows)), 'arm')}, {_count(rows['repetition'].nunique(), 'repetition')}, "
+        f"{_count(len(styles(rows)), 'arm')}, {_count(plain['repetition'].nunique(), 'repetition')}, "
         f"data {data or 'none'}; training took {duration(rows['seconds'].sum())} of computing and showed "
         f"{big(done['chip_presentations'].sum())} samples to simulated chips."
     )

@@ -187,8 +187,8 @@ def test_claims_show_published_and_own_figures(build: Build) -> None:
         for key in ("statement", "explanation"):
             assert claim[key] in text
     assert "27 points “up to 27%”, abstract" in text
-    assert "20 points [17.5, 22.5] 95% interval, n = 3, margin 2" in text
-    assert "unknown “much less”, nowhere not measured – not testable" in text
+    assert "20 points [17.5, 22.5] 95% interval, n = 3, margin 2 2 deviations" in text
+    assert "unknown “much less”, nowhere not measured 2 deviations – not testable" in text
     assert "≈ consistent" in text
     assert "a-figure-of-tomorrow (not drawn)" in text
 
@@ -215,7 +215,7 @@ def test_coverage_counts_and_groups_failures(build: Build, rows: pd.DataFrame) -
     headline = build().text()
     assert f"{len(rows) - 25:,} of {len(rows):,} cells finished in preset default" in headline
     methods, arms = (len(rows[axes].drop_duplicates()) for axes in (["method"], ["method", "mode", "variant"]))
-    repetitions = rows["repetition"].nunique()
+    repetitions = rows.loc[rows["crossed"] == "{}", "repetition"].nunique()
     assert f"{methods} methods in {arms} arms, {repetitions} repetitions, data breast_cancer (real)" in headline
 
 
