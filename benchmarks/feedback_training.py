@@ -28,7 +28,7 @@ from spikebench import plugins
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
 from spikebench.data import Batch, DataInfo
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.method import Task
 from spikebench.seeds import Streams
 
@@ -61,7 +61,7 @@ def one_step(name: str, steps: int) -> None:
     print((after - before) / 1024, seconds)
 
 
-def loop(network: FeedbackNetwork, weights: torch.Tensor, pictures: torch.Tensor, steps: int) -> torch.Tensor:
+def loop(network: LayeredNetwork, weights: torch.Tensor, pictures: torch.Tensor, steps: int) -> torch.Tensor:
     """Average rates of the last layer [N, n], as a loop over convolutions."""
     (first, second, back), biases = network.split(weights)
     down, up, feedback = network.links

@@ -19,8 +19,8 @@ from spikebench.architectures import feedback_network
 from spikebench.chip.protocol import Chip
 from spikebench.data import Batch, DataInfo
 from spikebench.errors import Unavailable
-from spikebench.feedback_networks import FeedbackNetwork
 from spikebench.feedback_regularisation import augmented
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.method import Info, Prediction, Task
 from spikebench.seeds import Streams
 from spikebench.surrogate_training import (
@@ -153,7 +153,7 @@ class State(NamedTuple):
     round: torch.Tensor
 
 
-def network(info: DataInfo, layers: Mapping[str, Any], training: str) -> FeedbackNetwork:
+def network(info: DataInfo, layers: Mapping[str, Any], training: str) -> LayeredNetwork:
     """LIF layers of an ``architecture``, or dense ``hidden`` ones; the read-out is linear, of average rates.
 
     Raises:

@@ -22,7 +22,7 @@ from spikebench.chip.faults import FaultSpec, draw_device
 from spikebench.chip.feedback import Layout
 from spikebench.chip.feedback_session import weigh
 from spikebench.chip.protocol import Rates
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.neurons import CoupleParameters
 
 #: A rate so near to 1 counts as 1: a leaky average of nothing but spikes misses it by rounding.
@@ -50,7 +50,7 @@ def is_open(rates: torch.Tensor) -> torch.Tensor:
     return ((rates > 0) & (rates < FULL)).float()
 
 
-def transmission(network: FeedbackNetwork, rates: torch.Tensor, masks: torch.Tensor | None) -> torch.Tensor:
+def transmission(network: LayeredNetwork, rates: torch.Tensor, masks: torch.Tensor | None) -> torch.Tensor:
     """[B, N, M + H], m D / kappa of each layer's link from below, and m D_fb / kappa of the first one's feedback.
 
     Args:
@@ -65,7 +65,7 @@ def transmission(network: FeedbackNetwork, rates: torch.Tensor, masks: torch.Ten
 
 
 def broyden(
-    network: FeedbackNetwork,
+    network: LayeredNetwork,
     weights: torch.Tensor,
     current: torch.Tensor,
     factors: torch.Tensor,
@@ -98,7 +98,7 @@ def broyden(
 
 
 def differentiate(
-    network: FeedbackNetwork,
+    network: LayeredNetwork,
     weights: torch.Tensor,
     current: torch.Tensor,
     factors: torch.Tensor,
@@ -110,12 +110,12 @@ def differentiate(
 
 
 @lru_cache(maxsize=8)
-def _ideal(network: FeedbackNetwork, devices: int) -> feedback.Flat:
+def _ideal(network: LayeredNetwork, devices: int) -> feedback.Flat:
     return feedback.Flat(network, draw_device(network, [FaultSpec()] * devices, [0] * devices))
 
 
 def gradient(
-    network: FeedbackNetwork, errors: torch.Tensor, rates: torch.Tensor, shown: torch.Tensor, fed_back: torch.Tensor
+    network: LayeredNetwork, errors: torch.Tensor, rates: torch.Tensor, shown: torch.Tensor, fed_back: torch.Tensor
 ) -> torch.Tensor:
     """Gradient [B, P] of a loss, summed over samples.
 
@@ -152,7 +152,7 @@ def gradient(
 
 
 def around(
-    network: FeedbackNetwork,
+    network: LayeredNetwork,
     weights: torch.Tensor,
     shown: torch.Tensor,
     last: torch.Tensor,
@@ -184,7 +184,7 @@ def around(
 
 
 def equilibrium(
-    network: FeedbackNetwork,
+    network: LayeredNetwork,
     weights: torch.Tensor,
     shown: torch.Tensor,
     masks: torch.Tensor | None = None,
@@ -217,7 +217,7 @@ def equilibrium(
 
 
 def clipped(
-    network: FeedbackNetwork,
+    network: LayeredNetwork,
     weights: torch.Tensor,
     current: torch.Tensor,
     factors: torch.Tensor,

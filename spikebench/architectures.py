@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 
-from spikebench.feedback_networks import FeedbackNetwork, Layer
+from spikebench.layered_networks import Layer, LayeredNetwork
 from spikebench.neurons import LIFParameters, SoftResetParameters
 
 _NUMBER = r"[1-9]\d*"
@@ -29,7 +29,7 @@ def feedback_network(
     picture: tuple[int, ...],
     outputs: int,
     neuron: SoftResetParameters | LIFParameters,
-) -> FeedbackNetwork:
+) -> LayeredNetwork:
     """The network that an architecture describes, as ``64C5s-64C5s-64C5 (F64C3u)`` or ``400 (F400)``.
 
     Args:
@@ -67,7 +67,7 @@ def feedback_network(
         if dense and layers[0].kind != "dense":
             side = picture[1] + 2 * (layers[0].kernel // 2) - layers[0].kernel
             kernel, enlarge = side // layers[0].stride + 1, 1
-    return FeedbackNetwork(
+    return LayeredNetwork(
         inputs, (), outputs, neuron, picture=tuple(picture), layers=tuple(layers), feedback=kernel, enlarge=enlarge
     )
 

@@ -21,7 +21,7 @@ from spikebench.chip.protocol import Chip
 from spikebench.chip.simulated import tile, tile_labels
 from spikebench.data import Batch
 from spikebench.errors import Unavailable
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.networks import Network
 from spikebench.neurons import LIFParameters, LIFState, lif_step
 from spikebench.surrogates import AS_SURROGATE, SURROGATES
@@ -139,7 +139,7 @@ def step_gradient(
     Raises:
         Unavailable: the gradient of layers on maps is to know the chip, or they are others than ``multistep`` knows.
     """
-    if not isinstance(network, FeedbackNetwork):
+    if not isinstance(network, LayeredNetwork):
         model = Model.of(chip.knowledge if mode == "oracle" else chip.nominal)
         spikes = chip.run(parameters, batch.inputs, batch.index)
         return loss_gradient(network, parameters, batch, model, surrogate, spikes)
@@ -162,7 +162,7 @@ def step_gradient(
 
 
 def map_loss(
-    network: FeedbackNetwork,
+    network: LayeredNetwork,
     parameters: torch.Tensor,
     inputs: torch.Tensor,
     labels: torch.Tensor,

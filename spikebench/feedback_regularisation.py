@@ -7,13 +7,13 @@ from torch.nn import functional
 
 from spikebench.data import Batch, is_constant
 from spikebench.draws import uniform
-from spikebench.feedback_networks import FeedbackNetwork
 from spikebench.feedback_settings import FeedbackSettings
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.method import Task
 from spikebench.seeds import Streams
 
 
-def restricted(net: FeedbackNetwork, weights: torch.Tensor, largest: float) -> torch.Tensor:
+def restricted(net: LayeredNetwork, weights: torch.Tensor, largest: float) -> torch.Tensor:
     """Weights [B, P] with the feedback's Frobenius norm at most ``largest``; 0 leaves them.
 
     The authors' code estimates the norm by 64 random vectors; here it is computed.
@@ -29,7 +29,7 @@ def restricted(net: FeedbackNetwork, weights: torch.Tensor, largest: float) -> t
 
 
 def dropout_masks(
-    net: FeedbackNetwork, settings: FeedbackSettings, batch: Batch, streams: Streams, number: int
+    net: LayeredNetwork, settings: FeedbackSettings, batch: Batch, streams: Streams, number: int
 ) -> torch.Tensor | None:
     """Dropout, 0 or 1 / (1 - p), of each layer's currents and of the feedback's; None where nothing is dropped."""
     if not settings.dropout:

@@ -18,10 +18,10 @@ from spikebench.chip.protocol import Chip, Rates
 from spikebench.data import Batch, DataInfo, is_constant
 from spikebench.draws import uniform
 from spikebench.errors import Unavailable
-from spikebench.feedback_networks import FeedbackNetwork
 from spikebench.feedback_regularisation import augmented, dropout_masks, restricted
 from spikebench.feedback_settings import FeedbackSettings
 from spikebench.feedback_work import WORK, an_example, counted
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.method import Info, Prediction, Task
 from spikebench.neurons import SoftResetParameters
 from spikebench.seeds import Streams
@@ -91,7 +91,7 @@ class Shown(NamedTuple):
         )
 
 
-def network(info: DataInfo, layers: Mapping[str, Any], training: str) -> FeedbackNetwork:
+def network(info: DataInfo, layers: Mapping[str, Any], training: str) -> LayeredNetwork:
     """The network of an ``architecture``; ``hidden`` layers are dense ones, the last of which feeds back to the first.
 
     ``rest`` (u_rest, -1) and ``leak`` (lambda, 1) may stand beside them.
@@ -116,9 +116,9 @@ def network(info: DataInfo, layers: Mapping[str, Any], training: str) -> Feedbac
     return found
 
 
-def built(task: Task) -> FeedbackNetwork:
+def built(task: Task) -> LayeredNetwork:
     """The task's network."""
-    assert isinstance(task.network, FeedbackNetwork)
+    assert isinstance(task.network, LayeredNetwork)
     return task.network
 
 
@@ -136,7 +136,7 @@ def init(task: Task, batch: Batch, chip: Chip, streams: Streams) -> State:
     return State(weights, read_out, *zeros, work, torch.zeros((), dtype=torch.int64))
 
 
-def _scaled(net: FeedbackNetwork, draws: torch.Tensor, settings: FeedbackSettings) -> torch.Tensor:
+def _scaled(net: LayeredNetwork, draws: torch.Tensor, settings: FeedbackSettings) -> torch.Tensor:
     """Initial weights [P] from draws [P]."""
     weights, biases = net.split(draws)
     made = []
@@ -181,7 +181,7 @@ def _mean(batch: Batch, leak: float) -> torch.Tensor:
     return torch.stack(means)[batch.index]
 
 
-def _features(net: FeedbackNetwork, chip: Chip, rates: Rates, steps: int) -> torch.Tensor:
+def _features(net: LayeredNetwork, chip: Chip, rates: Rates, steps: int) -> torch.Tensor:
     """The last layer's rates [B, N, n] float64, of spike counts that are read off the chip."""
     return chip.read(rates.mean[..., -net.widths[-1] :] * steps).double() / steps
 

@@ -9,7 +9,7 @@ import torch
 
 from spikebench.chip.protocol import Rates
 from spikebench.evaluation import ADDITION_PJ, MULTIPLY_ACCUMULATE_PJ
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 
 #: What is counted over training, as sums over examples: spikes of both stages; additions for spikes; of real numbers
 #: the multiply-accumulates of inputs, of the error's way back, and of the weights' gradient from it; the solver's own
@@ -22,7 +22,7 @@ WORK = (
 )  # fmt: skip
 
 
-def counted(net: FeedbackNetwork, rates: Rates, steps: int, work: Mapping[str, Any]) -> torch.Tensor:
+def counted(net: LayeredNetwork, rates: Rates, steps: int, work: Mapping[str, Any]) -> torch.Tensor:
     """One step's work, [B, len(WORK)] float64: of the forward stage, and of a backward stage.
 
     Args:
@@ -47,7 +47,7 @@ def counted(net: FeedbackNetwork, rates: Rates, steps: int, work: Mapping[str, A
     return total
 
 
-def an_example(net: FeedbackNetwork, work: torch.Tensor, steps: int) -> dict[str, torch.Tensor]:
+def an_example(net: LayeredNetwork, work: torch.Tensor, steps: int) -> dict[str, torch.Tensor]:
     """Training's work an example, by the names of ``WORK``; firing rate; and the energy of both stages in picojoules.
 
     Energies are those of the spikes' additions, and backward also of what carries the error back in real numbers.

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from spikebench import multistep_kernels as kernels
 from spikebench.data import is_constant
-from spikebench.feedback_networks import FeedbackNetwork, Link
+from spikebench.layered_networks import LayeredNetwork, Link
 from spikebench.neurons import LIFParameters
 from spikebench.surrogates import FAMILIES
 
@@ -81,7 +81,7 @@ class Course(NamedTuple):
     currents: list[torch.Tensor]
 
 
-def neurons(network: FeedbackNetwork) -> list[int]:
+def neurons(network: LayeredNetwork) -> list[int]:
     """The layers that are neurons, by their place: those of trained weights.
 
     Raises:
@@ -100,13 +100,13 @@ def neurons(network: FeedbackNetwork) -> list[int]:
     return [number for number, kind in enumerate(kinds) if kind != "largest"]
 
 
-def trained(network: FeedbackNetwork) -> list[Link]:
+def trained(network: LayeredNetwork) -> list[Link]:
     """The K links of trained weights, in the order of ``Parameters``."""
     return [link for link in network.links if not link.pool]
 
 
 def present(
-    network: FeedbackNetwork,
+    network: LayeredNetwork,
     parameters: Parameters,
     inputs: torch.Tensor,
     how: How,
@@ -176,11 +176,11 @@ def _scaled(values: torch.Tensor, parameters: Parameters, k: int, how: How, cour
     return (values - mean) * (gain / (variance + EPSILON).sqrt()) + bias
 
 
-def _pooled(network: FeedbackNetwork, number: int) -> bool:
+def _pooled(network: LayeredNetwork, number: int) -> bool:
     return number + 1 < len(network.layers) and network.layers[number + 1].kind == "largest"
 
 
-def _pictures(lines: torch.Tensor, network: FeedbackNetwork) -> torch.Tensor:
+def _pictures(lines: torch.Tensor, network: LayeredNetwork) -> torch.Tensor:
     """[T, N, height, width, channels] of lines [T, N, channels x height x width]."""
     pictures: torch.Tensor = lines.unflatten(2, network.maps[0])
     return pictures.permute(0, 1, 3, 4, 2).contiguous()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from spikebench.feedback_networks import FeedbackNetwork, Link
+from spikebench.layered_networks import LayeredNetwork, Link
 from spikebench.multistep import EPSILON, neurons, trained
 from spikebench.neurons import LIFParameters
 
@@ -51,7 +51,7 @@ class Layout:
         channels: S, of all trained links together: batch norm has so many means and variances.
     """
 
-    def __init__(self, network: FeedbackNetwork) -> None:
+    def __init__(self, network: LayeredNetwork) -> None:
         self.network = network
         self.links = trained(network)
         self.layers = len(neurons(network))
@@ -136,7 +136,7 @@ class Layout:
         return network.join(self._whole(weights), summed)
 
     def _whole(self, weights: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Weights of all links as ``FeedbackNetwork.split`` gives them; those of pools are 0 and not looked at."""
+        """Weights of all links as ``LayeredNetwork.split`` gives them; those of pools are 0 and not looked at."""
         found, whole = iter(weights), []
         for link in self.network.links:
             coarse, fine, side, _ = link.weights

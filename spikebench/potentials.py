@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from spikebench import multistep, surrogate_training
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.method import Task
 from spikebench.multistep import Course, How, Parameters
 from spikebench.neurons import LIFParameters, LIFState, lif_step
@@ -26,7 +26,7 @@ MEASURED = ("a-gauss", "a-bern", "b", "c")
 EXAMPLES = 128
 
 
-def histograms(network: FeedbackNetwork, course: Course, thresholds: torch.Tensor, steps: int) -> torch.Tensor:
+def histograms(network: LayeredNetwork, course: Course, thresholds: torch.Tensor, steps: int) -> torch.Tensor:
     """Shares [L, BINS] of u / V before the reset, over all neurons, examples and steps, of a course with currents."""
     assert isinstance(network.neuron, LIFParameters)
     found = []

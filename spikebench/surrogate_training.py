@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from spikebench import multistep, potential_shift, sharpness
 from spikebench.errors import Unavailable
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.method import Task
 from spikebench.multistep import How, Parameters
 from spikebench.multistep_parameters import Layout, Parts
@@ -59,7 +59,7 @@ def layout(task: Task) -> Layout:
         Unavailable: it has shortcuts, and thresholds are to be learnt, to whose scale a chip's wires cannot be adapted,
             or second paths to be run.
     """
-    assert isinstance(task.network, FeedbackNetwork)
+    assert isinstance(task.network, LayeredNetwork)
     paths = task.settings.probe or (task.settings.pda == "c" and task.variant.endswith("pda"))
     if task.network.shortcuts and (paths or learns_thresholds(task)):
         raise Unavailable("networks with shortcuts have no learnt thresholds, no probe and no divergence between paths")

@@ -9,12 +9,12 @@ import torch
 
 from spikebench.chip.feedback_session import weigh
 from spikebench.data import is_constant
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.surrogates import SURROGATES
 
 
 def average_rates(
-    network: FeedbackNetwork,
+    network: LayeredNetwork,
     weights: torch.Tensor,
     inputs: torch.Tensor,
     masks: torch.Tensor | None,
@@ -66,7 +66,7 @@ def average_rates(
 
 
 def gradient(
-    network: FeedbackNetwork,
+    network: LayeredNetwork,
     weights: torch.Tensor,
     inputs: torch.Tensor,
     masks: torch.Tensor | None,

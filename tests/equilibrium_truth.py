@@ -14,7 +14,7 @@ from spikebench.architectures import feedback_network
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.protocol import Rates
 from spikebench.chip.simulated import SimulatedChip
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 
 #: Convolutions with strides and feedback to twice the side, dense layers, pools, one layer, and none that feeds back.
 SMALL = {
@@ -30,18 +30,18 @@ TIED = {"mean": ("3C3s-A5 (F3)", (2, 6, 6))}
 WITH_FEEDBACK = [name for name, (words, _) in SMALL.items() if "F" in words]
 
 
-def network(name: str, neuron: Any = truth.IF) -> FeedbackNetwork:
+def network(name: str, neuron: Any = truth.IF) -> LayeredNetwork:
     """One of ``SMALL`` and ``TIED``."""
     architecture, picture = (SMALL | TIED)[name]
     return feedback_network(architecture, 1 + int(np.prod(picture)), picture, 3, neuron)
 
 
-def second_stage(net: FeedbackNetwork, weights: torch.Tensor, *arguments: Any) -> Rates:
+def second_stage(net: LayeredNetwork, weights: torch.Tensor, *arguments: Any) -> Rates:
     """What ``Chip.differentiate`` gives on ideal devices."""
     return SimulatedChip(net, [FaultSpec()] * len(weights), [0] * len(weights)).differentiate(weights, *arguments)
 
 
-def drawn(net: FeedbackNetwork, devices: int = 1, feedback: float = 1.0, seed: int = 1) -> torch.Tensor:
+def drawn(net: LayeredNetwork, devices: int = 1, feedback: float = 1.0, seed: int = 1) -> torch.Tensor:
     """Random parameters [B, P] of the size that training starts from, with small biases."""
     made = []
     for draws in torch.randn((devices, net.parameters), generator=nets.generator(seed)):
@@ -52,12 +52,12 @@ def drawn(net: FeedbackNetwork, devices: int = 1, feedback: float = 1.0, seed: i
     return torch.stack(made)
 
 
-def shown(net: FeedbackNetwork, samples: int = 4, devices: int = 1, seed: int = 3) -> torch.Tensor:
+def shown(net: LayeredNetwork, samples: int = 4, devices: int = 1, seed: int = 3) -> torch.Tensor:
     """Mean inputs [B, N, I - 1]."""
     return 2 * torch.rand((devices, samples, net.inputs - 1), generator=nets.generator(seed))
 
 
-def masks(net: FeedbackNetwork, samples: int = 4, devices: int = 1, smooth: bool = False) -> torch.Tensor:
+def masks(net: LayeredNetwork, samples: int = 4, devices: int = 1, smooth: bool = False) -> torch.Tensor:
     """Dropout of everything, the two of the first layer apart: [B, N, M + H].
 
     With ``smooth`` no neuron is left with its feedback alone: where that is 0, too, it would lie at the clip's corner.
@@ -69,7 +69,7 @@ def masks(net: FeedbackNetwork, samples: int = 4, devices: int = 1, smooth: bool
     return drawn.float() / (1 - share)
 
 
-def slopes(net: FeedbackNetwork, samples: int = 4, devices: int = 1, scale: float = 0.3) -> torch.Tensor:
+def slopes(net: LayeredNetwork, samples: int = 4, devices: int = 1, scale: float = 0.3) -> torch.Tensor:
     """A loss's slope in the last layer's rates, [B, N, n]."""
     return scale * torch.randn((devices, samples, net.widths[-1]), generator=nets.generator(6))
 
@@ -77,7 +77,7 @@ def slopes(net: FeedbackNetwork, samples: int = 4, devices: int = 1, scale: floa
 class Matrices:
     """One cell's network, its weights [P] between all neurons: ``links`` [target, source], and biases a neuron."""
 
-    def __init__(self, net: FeedbackNetwork, parameters: torch.Tensor) -> None:
+    def __init__(self, net: LayeredNetwork, parameters: torch.Tensor) -> None:
         weights, biases = net.split(parameters.double())
         self.net, self.kappa = net, float(net.nominal.threshold) - float(net.nominal.rest)
         self.links = [truth.matrix(*pair) for pair in zip(net.links, weights, strict=True)]

@@ -12,7 +12,7 @@ import torch
 from spikebench.architectures import feedback_network
 from spikebench.chip.faults import Device
 from spikebench.chip.protocol import Rates
-from spikebench.feedback_networks import FeedbackNetwork, Link
+from spikebench.layered_networks import LayeredNetwork, Link
 from spikebench.neurons import CoupleParameters, LIFParameters, SoftResetParameters
 
 #: Steps are a power of two, by which means are exact.
@@ -52,18 +52,18 @@ SHORTCUTS = {
 POOLS = ["no feedback", "pool first", "pool last"]
 
 
-def network(name: str, neuron: SoftResetParameters | LIFParameters = IF) -> FeedbackNetwork:
+def network(name: str, neuron: SoftResetParameters | LIFParameters = IF) -> LayeredNetwork:
     """One of ``ARCHITECTURES``, ``GATES`` and ``SHORTCUTS``."""
     architecture, picture = (ARCHITECTURES | GATES | SHORTCUTS)[name]
     return feedback_network(architecture, 1 + int(np.prod(picture)), picture, 3, neuron)
 
 
-def shown(net: FeedbackNetwork, constant: bool, steps: int = STEPS) -> torch.Tensor:
+def shown(net: LayeredNetwork, constant: bool, steps: int = STEPS) -> torch.Tensor:
     """Dyadic inputs of two splits, [2, N, T, I]."""
     return nets.inputs(net, nets.generator(9), 2 * SAMPLES, steps, constant).unflatten(0, (2, SAMPLES))
 
 
-def drawn(net: FeedbackNetwork, devices: int = 2) -> torch.Tensor:
+def drawn(net: LayeredNetwork, devices: int = 2) -> torch.Tensor:
     """Dyadic parameters [B, P] with biases by which every layer spikes."""
     parameters = 2 * nets.weights(net, nets.generator(1), devices)
     for layer, (_, inputs) in zip(net.unpack(parameters), net.shapes, strict=True):
@@ -72,13 +72,13 @@ def drawn(net: FeedbackNetwork, devices: int = 2) -> torch.Tensor:
     return parameters
 
 
-def scales(net: FeedbackNetwork, devices: int = 2, seed: int = 5) -> torch.Tensor:
+def scales(net: LayeredNetwork, devices: int = 2, seed: int = 5) -> torch.Tensor:
     """Masks or factors [B, N, M + H] of 0, 1 and 2."""
     shape = (devices, SAMPLES, sum(net.widths) + net.widths[0])
     return torch.randint(0, 3, shape, generator=nets.generator(seed)).float()
 
 
-def second_stage(net: FeedbackNetwork, devices: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+def second_stage(net: LayeredNetwork, devices: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
     """A dyadic current into the last layer, and factors."""
     current = nets.dyadic((devices, SAMPLES, net.widths[-1]), nets.generator(6), 1 / 16)
     return current, scales(net, devices, seed=7)
@@ -119,7 +119,7 @@ class Neurons(NamedTuple):
 
 
 def neurons(
-    net: FeedbackNetwork, device: Device | None = None, couple: CoupleParameters | None = None, b: int = 0
+    net: LayeredNetwork, device: Device | None = None, couple: CoupleParameters | None = None, b: int = 0
 ) -> list[Neurons]:
     """Each layer's neurons, or their couples, on the b-th of these devices, or without deviations."""
     threshold, rest, leak = couple or net.neuron
@@ -161,7 +161,7 @@ class Trains(NamedTuple):
 
 
 def present(
-    net: FeedbackNetwork,
+    net: LayeredNetwork,
     parameters: torch.Tensor,
     inputs: torch.Tensor,
     masks: torch.Tensor | None = None,
@@ -198,7 +198,7 @@ def present(
 
 
 def differentiate(
-    net: FeedbackNetwork,
+    net: LayeredNetwork,
     parameters: torch.Tensor,
     current: torch.Tensor,
     factors: torch.Tensor,

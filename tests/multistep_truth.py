@@ -16,7 +16,7 @@ from torch.nn import functional
 from spikebench import plugins
 from spikebench.architectures import feedback_network
 from spikebench.data import DataInfo
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.method import Task
 from spikebench.multistep import EPSILON, How, Parameters, neurons, trained
 from spikebench.neurons import LIFParameters
@@ -66,17 +66,17 @@ class Truth(NamedTuple):
     unquantised: list[torch.Tensor]
 
 
-def network(name: str) -> FeedbackNetwork:
+def network(name: str) -> LayeredNetwork:
     """One of ``NETWORKS``, of three classes."""
     return build(*NETWORKS[name])
 
 
-def build(architecture: str, picture: tuple[int, ...], neuron: LIFParameters = NEURON) -> FeedbackNetwork:
+def build(architecture: str, picture: tuple[int, ...], neuron: LIFParameters = NEURON) -> LayeredNetwork:
     """Of three classes."""
     return feedback_network(architecture, 1 + math.prod(picture), picture, 3, neuron)
 
 
-def drawn(net: FeedbackNetwork, steps: int, seed: int = 0) -> Parameters:
+def drawn(net: LayeredNetwork, steps: int, seed: int = 0) -> Parameters:
     """Random parameters in single precision, all different."""
     g = torch.Generator().manual_seed(seed)
     layers, shapes = len(neurons(net)), [link.weights for link in trained(net)]
@@ -91,7 +91,7 @@ def drawn(net: FeedbackNetwork, steps: int, seed: int = 0) -> Parameters:
     )
 
 
-def shown(net: FeedbackNetwork, steps: int, constant: bool = False, samples: int = 6, seed: int = 1) -> torch.Tensor:
+def shown(net: LayeredNetwork, steps: int, constant: bool = False, samples: int = 6, seed: int = 1) -> torch.Tensor:
     """Random inputs [N, T, I - 1]."""
     g = torch.Generator().manual_seed(seed)
     return torch.randn((samples, 1 if constant else steps, net.inputs - 1), generator=g).expand(-1, steps, -1)

@@ -11,14 +11,14 @@ from spikebench import adjoint
 from spikebench.architectures import feedback_network
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.neurons import SoftResetParameters
 
 ROUNDING, TRUNCATING = SoftResetParameters(), SoftResetParameters(2.0, 0.0)
 
 
 def average(
-    net: FeedbackNetwork, weights: torch.Tensor, shown: torch.Tensor, steps: int, masks: torch.Tensor | None = None
+    net: LayeredNetwork, weights: torch.Tensor, shown: torch.Tensor, steps: int, masks: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Rates [B, N, M] of ideal devices, of mean inputs [B, N, I - 1] as constant currents."""
     inputs = torch.cat([shown, torch.ones_like(shown[..., :1])], dim=2)[:, :, None].expand(-1, -1, steps, -1)

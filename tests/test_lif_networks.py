@@ -13,8 +13,8 @@ import torch
 from spikebench.architectures import feedback_network
 from spikebench.data import DataInfo
 from spikebench.errors import Unavailable
-from spikebench.feedback_networks import FeedbackNetwork, Layer, Link
 from spikebench.feedback_training import network as trained
+from spikebench.layered_networks import Layer, LayeredNetwork, Link
 from spikebench.neurons import LIFParameters, SoftResetParameters
 
 CIFAR, CAMERA = (3, 32, 32), (2, 48, 48)
@@ -25,7 +25,7 @@ RESNET = (
 )
 
 
-def build(architecture: str, picture: tuple[int, ...], neuron: object = truth.HARD) -> FeedbackNetwork:
+def build(architecture: str, picture: tuple[int, ...], neuron: object = truth.HARD) -> LayeredNetwork:
     return feedback_network(architecture, 1 + math.prod(picture), picture, 10, neuron)  # type: ignore[arg-type]
 
 
@@ -157,13 +157,13 @@ def test_networks_that_do_not_fit(architecture: str, neuron: object, message: st
 def test_only_convolutions_have_shortcuts() -> None:
     layers = (*[Layer("dense", 3, 0, 1)] * 2, Layer("dense", 3, 0, 1, shortcut=True))
     with pytest.raises(ValueError, match="a shortcut to layer 2, expected a convolution behind two layers"):
-        FeedbackNetwork(4, (), 2, LIFParameters(), layers=layers)
+        LayeredNetwork(4, (), 2, LIFParameters(), layers=layers)
 
 
 def test_feedback_goes_to_no_gate() -> None:
     layers = (Layer("largest", 0, 2, 2), Layer("convolution", 2, 3, 1))
     with pytest.raises(ValueError, match="feedback must go to a layer of trained weights"):
-        FeedbackNetwork(17, (), 2, SoftResetParameters(), picture=(1, 4, 4), layers=layers, feedback=3)
+        LayeredNetwork(17, (), 2, SoftResetParameters(), picture=(1, 4, 4), layers=layers, feedback=3)
 
 
 def test_gates_are_not_trained_at_the_equilibrium() -> None:

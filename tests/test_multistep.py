@@ -14,7 +14,7 @@ from snntorch import surrogate
 from torch.nn import functional
 
 from spikebench import multistep
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.multistep import Course, How, Parameters, present
 from spikebench.neurons import LIFParameters, SoftResetParameters
 from spikebench.surrogates import FAMILIES
@@ -46,7 +46,7 @@ def scalar(sent: torch.Tensor, *moments: list[torch.Tensor]) -> torch.Tensor:
 
 
 def compare(
-    net: FeedbackNetwork, how: How, inputs: torch.Tensor, given: dict[int, torch.Tensor] | None = None, seed: int = 0
+    net: LayeredNetwork, how: How, inputs: torch.Tensor, given: dict[int, torch.Tensor] | None = None, seed: int = 0
 ) -> tuple[Course, truth.Truth]:
     """Values and gradients of engine and truth are the same."""
     values = truth.drawn(net, inputs.shape[1], seed)
@@ -269,7 +269,7 @@ def test_gradients_are_snntorchs_where_nothing_is_reset() -> None:
 # What it may not depend on
 
 
-def bits(net: FeedbackNetwork, values: Parameters, inputs: torch.Tensor, how: How) -> list[torch.Tensor]:
+def bits(net: LayeredNetwork, values: Parameters, inputs: torch.Tensor, how: How) -> list[torch.Tensor]:
     own = truth.leaf(values)
     course = present(net, own, inputs, how)
     slopes = torch.autograd.grad(scalar(course.sent, course.moments, course.unquantised), truth.leaves(own))

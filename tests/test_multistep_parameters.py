@@ -11,7 +11,7 @@ import torch
 
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.multistep import EPSILON, How, Parameters, neurons, present, trained
 from spikebench.multistep_parameters import Layout, Parts
 
@@ -74,7 +74,7 @@ def test_draws_are_scaled_and_stay_where_they_are() -> None:
 # What a chip is programmed with
 
 
-def random(net: FeedbackNetwork, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def random(net: LayeredNetwork, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """A vector with everything in it, and running means and variances."""
     arranged, draws = Layout(net), truth.drawn(net, 1, seed)
     read_out = torch.randn((3, net.widths[-1] + 1), generator=nets.generator(seed))

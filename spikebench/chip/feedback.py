@@ -16,7 +16,7 @@ from spikebench.chip import feedback_kernel, srm
 from spikebench.chip.faults import Device, LayerDevice
 from spikebench.chip.link_kernels import columns
 from spikebench.chip.protocol import Rates
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.neurons import CoupleParameters, LIFParameters, SoftResetParameters
 
 
@@ -46,7 +46,7 @@ class Layout:
         last: [neurons], the same of the last layer alone.
     """
 
-    def __init__(self, network: FeedbackNetwork) -> None:
+    def __init__(self, network: LayeredNetwork) -> None:
         self.network = network
         rows, first = [], 0
         for link in network.links:
@@ -85,7 +85,7 @@ class Layout:
 class Flat(Layout):
     """Devices as the kernels take them: one array a quantity over all neurons."""
 
-    def __init__(self, network: FeedbackNetwork, device: Device) -> None:
+    def __init__(self, network: LayeredNetwork, device: Device) -> None:
         super().__init__(network)
         self.device = device
         self.kappa = torch.stack([layer.compression for layer in device.layers], dim=1).numpy()
@@ -109,7 +109,7 @@ class Flat(Layout):
         return torch.cat(found, dim=2).contiguous().numpy()
 
 
-def soft_reset(network: FeedbackNetwork, layer: LayerDevice) -> SoftResetParameters:
+def soft_reset(network: LayeredNetwork, layer: LayerDevice) -> SoftResetParameters:
     """A layer's neurons, [B, channels] each; the deviation of a threshold moves what a spike subtracts, too."""
     return SoftResetParameters(layer.threshold, torch.tensor(float(network.nominal.rest)), layer.decay)
 
@@ -120,7 +120,7 @@ def above(layer: LayerDevice) -> SoftResetParameters:
     return SoftResetParameters(threshold, torch.tensor(0.0), layer.decay)
 
 
-def couples(network: FeedbackNetwork, layer: LayerDevice, couple: CoupleParameters) -> CoupleParameters:
+def couples(network: LayeredNetwork, layer: LayerDevice, couple: CoupleParameters) -> CoupleParameters:
     """A layer's couples on the devices: their thresholds deviate by the same factors as those of its neurons.
 
     Their time constants do, too, where they leak as these do.

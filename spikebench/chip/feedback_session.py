@@ -14,7 +14,7 @@ from spikebench.chip.faults import LayerDevice, compress
 from spikebench.chip.feedback import couples, soft_reset
 from spikebench.chip.protocol import Observation, Rates
 from spikebench.chip.session import forced, transmit
-from spikebench.feedback_networks import FeedbackNetwork, Link
+from spikebench.layered_networks import LayeredNetwork, Link
 from spikebench.neurons import (
     CoupleParameters,
     LIFParameters,
@@ -45,7 +45,7 @@ class FeedbackSession:
     def __init__(
         self, chip: SimulatedChip, parameters: torch.Tensor, samples: int, masks: torch.Tensor | None = None
     ) -> None:
-        assert isinstance(chip.network, FeedbackNetwork)
+        assert isinstance(chip.network, LayeredNetwork)
         self._chip, self.network = chip, chip.network
         self._events = chip.generators("events")
         widths = self.network.widths
@@ -156,7 +156,7 @@ def weigh(link: Link, weights: Sequence[torch.Tensor], signal: torch.Tensor, bac
     return torch.stack([act(x, w) for x, w in zip(shown, weights, strict=True)]).flatten(2)
 
 
-def spread(network: FeedbackNetwork, layer: int, values: torch.Tensor | float) -> torch.Tensor:
+def spread(network: LayeredNetwork, layer: int, values: torch.Tensor | float) -> torch.Tensor:
     """A value a channel [B, channels], or one number, as one a neuron [B, 1, neurons]."""
     values = torch.as_tensor(values).double()
     if values.dim() == 0:
@@ -164,7 +164,7 @@ def spread(network: FeedbackNetwork, layer: int, values: torch.Tensor | float) -
     return values.repeat_interleave(network.positions[layer], dim=1)[:, None]
 
 
-def _on_map(network: FeedbackNetwork, number: int, layer: LayerDevice) -> LayerDevice:
+def _on_map(network: LayeredNetwork, number: int, layer: LayerDevice) -> LayerDevice:
     """With the fate of each neuron, [B, neurons]."""
     fates = (x.repeat_interleave(network.positions[number], dim=1) for x in (layer.silent, layer.saturated))
     silent, saturated = fates
@@ -190,7 +190,7 @@ def differentiate_by_steps(
         steps: likewise.
     """
     network, device = chip.network, chip.device
-    assert isinstance(network, FeedbackNetwork)
+    assert isinstance(network, LayeredNetwork)
     links = [network.split(own.double())[0] for own in weights]
     last, events = len(network.layers) - 1, chip.generators("events")
     scale = factors.double().split((*network.widths, network.widths[0]), dim=2)

@@ -4,7 +4,7 @@ A value goes through a link's square of weights to all channels of the positions
 in memory: maps are [height, width, channels], and weights are kept twice, by the channel that sends.
 
 A link is a row of integers: source, target, upwards, fine channels, height, width, coarse channels, height, width,
-kernel, stride, padding, first weight, pool (see ``feedback_networks.Link``).
+kernel, stride, padding, first weight, pool (see ``layered_networks.Link``).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from spikebench.chip.kept import Kept
 from spikebench.chip.protocol import Meter, Rates, Session
 from spikebench.chip.session import SimulatedSession
 from spikebench.data import is_constant
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.networks import Network, binary
 from spikebench.neurons import CoupleParameters, GLMParameters, LIFParameters, SRMParameters
 from spikebench.seeds import seed
@@ -34,7 +34,7 @@ class SimulatedChip:
     Attributes:
         srm: whether the neurons are SRM neurons.
         glm: whether they are GLM neurons.
-        feedback: whether it is one of ``feedback_networks``, with feedback or without.
+        feedback: whether it is one of ``layered_networks``, with feedback or without.
         lossless: whether all spikes arrive, and in time.
         stage: names the part of a run, so that what is drawn anew in testing does not repeat training's draws.
         count_activity: whether spikes and operations are metered beside presentations; training has no use for them.
@@ -62,7 +62,7 @@ class SimulatedChip:
         # Decided by the fault family, whatever the severity: a cell takes the same path, and gets the same bits, alone
         # and beside cells of other severities.
         self.lossless = not any(spec.drop or spec.jitter for spec in specs)
-        self.feedback = isinstance(network, FeedbackNetwork)
+        self.feedback = isinstance(network, LayeredNetwork)
         self._compiled = self.glm or (self.lossless and not network.convolutions and not self.feedback)
         steady = self.lossless and not any(spec.programming_noise or spec.read_noise for spec in specs)
         self.deterministic = steady and not self.glm
@@ -101,8 +101,8 @@ class SimulatedChip:
 
     @cached_property
     def _flat_feedback(self) -> feedback.Flat:
-        if not isinstance(self.network, FeedbackNetwork):
-            raise TypeError("only a FeedbackNetwork has average rates")
+        if not isinstance(self.network, LayeredNetwork):
+            raise TypeError("only a LayeredNetwork has average rates")
         return feedback.Flat(self.network, self.device)
 
     @cached_property

@@ -14,7 +14,7 @@ from spikebench.chip.feedback_session import FeedbackSession, rates_by_steps
 from spikebench.chip.protocol import Rates
 from spikebench.chip.simulated import SimulatedChip
 from spikebench.data import is_constant
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.networks import Network
 from spikebench.neurons import CoupleParameters, SoftResetParameters
 
@@ -24,7 +24,7 @@ EVENTS = FaultSpec(0.5, gain_mismatch=0.3, programming_noise=0.1, drop=0.3, jitt
 STATIC = FaultSpec(1.0, gain_mismatch=0.3, threshold=0.3, offset=0.2, compression=0.5, dead=0.1, saturated=0.1)
 
 
-def chip_of(network: FeedbackNetwork, devices: int = 2) -> SimulatedChip:
+def chip_of(network: LayeredNetwork, devices: int = 2) -> SimulatedChip:
     return SimulatedChip(network, [FaultSpec()] * devices, range(devices))
 
 
@@ -191,12 +191,12 @@ def test_what_a_feedback_network_cannot_do() -> None:
         chip.likelihood(parameters, inputs, BOTH, torch.zeros(2, truth.SAMPLES, truth.STEPS, 3), 1)
 
 
-def test_only_feedback_networks_have_rates() -> None:
+def test_only_layered_networks_have_rates() -> None:
     network = Network(3, (2,), 2)
     chip, parameters = SimulatedChip(network, [FaultSpec()], [0]), torch.zeros(1, network.parameters)
-    with pytest.raises(TypeError, match="only a FeedbackNetwork has average rates"):
+    with pytest.raises(TypeError, match="only a LayeredNetwork has average rates"):
         chip.rates(parameters, torch.zeros(1, 1, 2, 3), ONE)
-    with pytest.raises(TypeError, match="only a FeedbackNetwork has average rates"):
+    with pytest.raises(TypeError, match="only a LayeredNetwork has average rates"):
         chip.differentiate(parameters, torch.zeros(1, 1, 2), torch.zeros(1, 1, 6), CoupleParameters(), 2)
 
 

@@ -14,7 +14,7 @@ from spikebench.chip.faults import Device, FaultSpec, draw_device
 from spikebench.chip.feedback_session import FeedbackSession
 from spikebench.chip.session import transmit
 from spikebench.chip.simulated import SimulatedChip
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.neurons import CoupleParameters, SoftResetParameters
 
 ONE = torch.tensor([0])
@@ -37,7 +37,7 @@ def device(**strengths: float) -> Device:
     return draw_device(truth.network("dense"), [FaultSpec(1.0, **strengths)], [0])
 
 
-def wide(neuron: SoftResetParameters = truth.IF) -> tuple[FeedbackNetwork, torch.Tensor, torch.Tensor]:
+def wide(neuron: SoftResetParameters = truth.IF) -> tuple[LayeredNetwork, torch.Tensor, torch.Tensor]:
     """400 neurons without feedback, their weights [1, P] and currents [1, N, T, I]."""
     network = feedback_network("400", 5, (), 2, neuron)
     return network, truth.drawn(network, 1), truth.shown(network, False, steps=16)[:1]

@@ -15,7 +15,7 @@ from spikebench.architectures import feedback_network
 from spikebench.chip.faults import FaultSpec, LayerDevice, draw_device
 from spikebench.chip.feedback_session import FeedbackSession, differentiate_by_steps, rates_by_steps
 from spikebench.chip.simulated import SimulatedChip
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.neurons import CoupleParameters, SoftResetParameters
 
 ONE = torch.tensor([0])
@@ -42,7 +42,7 @@ STATIC = {
 }
 
 
-def draw(severity: float = 1.0, network: FeedbackNetwork = WIDE, **strengths: float) -> tuple[LayerDevice, ...]:
+def draw(severity: float = 1.0, network: LayeredNetwork = WIDE, **strengths: float) -> tuple[LayerDevice, ...]:
     """The layers of a hundred devices."""
     return draw_device(network, [FaultSpec(severity, **strengths)] * 100, range(100)).layers
 
@@ -154,7 +154,7 @@ def test_what_is_programmed_is_what_acts_forwards_and_backwards(name: str, fault
 # Neurons, by the number of spikes of a constant current
 
 
-def counts(current: float, network: FeedbackNetwork = NEURONS, **strengths: float) -> tuple[torch.Tensor, LayerDevice]:
+def counts(current: float, network: LayeredNetwork = NEURONS, **strengths: float) -> tuple[torch.Tensor, LayerDevice]:
     """Spikes [400] in 20 steps."""
     chip = SimulatedChip(network, [FaultSpec(1.0, **strengths)], [0])
     inputs, parameters = torch.zeros(1, 1, 1, 2).expand(-1, -1, STEPS, -1), torch.zeros(1, network.parameters)

@@ -13,7 +13,7 @@ from spikebench.architectures import feedback_network
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.feedback_session import differentiate_by_steps
 from spikebench.chip.simulated import SimulatedChip
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.neurons import CoupleParameters, SoftResetParameters
 
 #: With the leak of the network's own neurons, which may be LIF neurons where the couples are not.
@@ -25,7 +25,7 @@ COUPLES = {
 }
 
 
-def chip_of(network: FeedbackNetwork, devices: int = 2) -> SimulatedChip:
+def chip_of(network: LayeredNetwork, devices: int = 2) -> SimulatedChip:
     return SimulatedChip(network, [FaultSpec()] * devices, range(devices))
 
 

@@ -15,7 +15,7 @@ from spikebench.chip.faults import Device, FaultSpec, draw_device
 from spikebench.chip.feedback_session import FeedbackSession, rates_by_steps
 from spikebench.chip.protocol import Rates
 from spikebench.chip.simulated import SimulatedChip
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 from spikebench.networks import Network
 from spikebench.neurons import (
     CoupleParameters,
@@ -61,7 +61,7 @@ def by_layer(steps: list[list[torch.Tensor]]) -> Trains:
     return [torch.stack(layer, dim=1).flatten(2).float() for layer in zip(*steps, strict=True)]
 
 
-def driven(network: FeedbackNetwork, number: int, own: torch.Tensor, maps: list[torch.Tensor]) -> torch.Tensor:
+def driven(network: LayeredNetwork, number: int, own: torch.Tensor, maps: list[torch.Tensor]) -> torch.Tensor:
     """The currents into a layer of weights [channels, inputs], of the maps of the inputs and of all layers before."""
     layer, heard, weights, bias = network.layers[number], maps[-1], own[:, :-1], own[:, -1:].flatten()
     if layer.kind == "pool":
@@ -80,7 +80,7 @@ def driven(network: FeedbackNetwork, number: int, own: torch.Tensor, maps: list[
 
 
 def plain(
-    network: FeedbackNetwork,
+    network: LayeredNetwork,
     parameters: torch.Tensor,
     inputs: torch.Tensor,
     device: Device,

@@ -11,7 +11,7 @@ import torch
 from spikebench import adjoint, feedback_training
 from spikebench.data import DataInfo
 from spikebench.errors import Unavailable
-from spikebench.feedback_networks import FeedbackNetwork
+from spikebench.layered_networks import LayeredNetwork
 
 SPIDE = course.SPIDE
 PICTURES = DataInfo("classification", 65, 3, 10, False, (1, 8, 8))
@@ -19,8 +19,8 @@ LINES = DataInfo("classification", 13, 3, 10, True)
 DEVIATIONS = {"gain_mismatch": 0.3, "threshold": 0.2, "offset": 0.05}
 
 
-def build(info: DataInfo = PICTURES, **layers: Any) -> FeedbackNetwork:
-    net: FeedbackNetwork = SPIDE.network(info, layers, "")
+def build(info: DataInfo = PICTURES, **layers: Any) -> LayeredNetwork:
+    net: LayeredNetwork = SPIDE.network(info, layers, "")
     return net
 
 
@@ -147,7 +147,7 @@ def test_the_second_stage_is_run_with_the_shown_weights_slope_and_factors(
     shown = feedback_training.show(task, state, batch, course.chip_of(task, **DEVIATIONS), course.streams(task))
     ideal, own = adjoint.differentiate, chip.differentiate
 
-    def model(net: FeedbackNetwork, *arguments: Any) -> Any:
+    def model(net: LayeredNetwork, *arguments: Any) -> Any:
         asked.append(("ideal", arguments))
         return ideal(net, *arguments)
 

@@ -118,7 +118,7 @@ class Link(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FeedbackNetwork(Network):
+class LayeredNetwork(Network):
     """Layers of IF or LIF neurons with reset by subtraction, the last of which may drive the first; or of LIF neurons.
 
     The read-out is a linear one of the last layer's average rates, off the chip; it belongs to the method. A neuron's
@@ -148,27 +148,27 @@ class FeedbackNetwork(Network):
         super().__post_init__()
         if not self.layers or not isinstance(self.neuron, SoftResetParameters | LIFParameters):
             raise ValueError(
-                "FeedbackNetwork: expected at least one layer, of neurons with reset by subtraction or of LIF neurons"
+                "LayeredNetwork: expected at least one layer, of neurons with reset by subtraction or of LIF neurons"
             )
         if self.feedback and isinstance(self.neuron, LIFParameters):
-            raise ValueError("FeedbackNetwork: feedback is for neurons with reset by subtraction, found LIF neurons")
+            raise ValueError("LayeredNetwork: feedback is for neurons with reset by subtraction, found LIF neurons")
         if self.feedback and not self.layers[0].trained:
-            raise ValueError("FeedbackNetwork: feedback must go to a layer of trained weights, found a pool")
+            raise ValueError("LayeredNetwork: feedback must go to a layer of trained weights, found a pool")
         if self.shortcuts and isinstance(self.neuron, SoftResetParameters):
-            raise ValueError("FeedbackNetwork: shortcuts are for LIF neurons, found reset by subtraction")
+            raise ValueError("LayeredNetwork: shortcuts are for LIF neurons, found reset by subtraction")
         for number in self.shortcuts:
             if number < 2 or self.layers[number].kind != "convolution":
                 raise ValueError(
-                    f"FeedbackNetwork: found a shortcut to layer {number}, expected a convolution behind two layers"
+                    f"LayeredNetwork: found a shortcut to layer {number}, expected a convolution behind two layers"
                 )
         if any(height != width for _, height, width in self.maps):
-            raise ValueError(f"FeedbackNetwork: found maps {self.maps}, expected square ones")
+            raise ValueError(f"LayeredNetwork: found maps {self.maps}, expected square ones")
         if min(side for shown in self.maps for side in shown) < 1:
-            raise ValueError(f"FeedbackNetwork: the architecture leaves nothing of a picture of {self.picture}")
+            raise ValueError(f"LayeredNetwork: the architecture leaves nothing of a picture of {self.picture}")
         for link in (self.links[number] for number in self.shortcuts.values()):
             if link.stride > 2 or (link.fine[1] - 1) // link.stride + 1 != link.coarse[1]:
                 raise ValueError(
-                    f"FeedbackNetwork: a shortcut cannot take the map {link.fine} to {link.coarse} with stride 1 or 2"
+                    f"LayeredNetwork: a shortcut cannot take the map {link.fine} to {link.coarse} with stride 1 or 2"
                 )
         if not self.feedback:
             return
@@ -176,7 +176,7 @@ class FeedbackNetwork(Network):
         left = link.fine[1] - ((link.coarse[1] - 1) * link.stride - 2 * link.padding + link.kernel)
         if not 0 <= left < link.stride:
             raise ValueError(
-                f"FeedbackNetwork: a feedback of kernel {self.feedback} cannot take the last layer's map "
+                f"LayeredNetwork: a feedback of kernel {self.feedback} cannot take the last layer's map "
                 f"{self.maps[-1]} to the first one's, {self.maps[1]}, with stride {link.stride}"
             )
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from spikebench.architectures import feedback_network
-from spikebench.feedback_networks import FeedbackNetwork, Layer, Link
+from spikebench.layered_networks import Layer, LayeredNetwork, Link
 from spikebench.neurons import SoftResetParameters, SRMParameters
 
 MNIST, CIFAR, CAMERA = (1, 28, 28), (3, 32, 32), (2, 48, 48)
@@ -19,7 +19,7 @@ ALEXNET = "96C3s-256C3-384C3s-384C3-256C3 (F96C3u)"
 CIFARNET = "128C3s-256C3-512C3s-1024C3-512C3 (F128C3u)"
 
 
-def build(architecture: str, picture: tuple[int, ...], outputs: int = 10) -> FeedbackNetwork:
+def build(architecture: str, picture: tuple[int, ...], outputs: int = 10) -> LayeredNetwork:
     return feedback_network(architecture, 1 + math.prod(picture), picture, outputs, SoftResetParameters())
 
 
@@ -165,14 +165,14 @@ def test_a_last_map_of_one_pixel_is_still_a_map() -> None:
     ],
 )
 def test_networks_that_do_not_fit(architecture: str, picture: tuple[int, ...], message: str) -> None:
-    with pytest.raises(ValueError, match=f"FeedbackNetwork: .*{message}"):
+    with pytest.raises(ValueError, match=f"LayeredNetwork: .*{message}"):
         build(architecture, picture)
 
 
 @pytest.mark.parametrize(("layers", "neuron"), [((), truth.IF), ((Layer("dense", 3, 0, 1),), SRMParameters())])
 def test_a_network_is_layers_of_neurons_with_a_reset(layers: tuple[Layer, ...], neuron: object) -> None:
     with pytest.raises(ValueError, match="expected at least one layer, of neurons with reset by subtraction or of LIF"):
-        FeedbackNetwork(5, (3,), 2, neuron, layers=layers)  # type: ignore[arg-type]
+        LayeredNetwork(5, (3,), 2, neuron, layers=layers)  # type: ignore[arg-type]
 
 
 def test_a_network_by_hand() -> None:
