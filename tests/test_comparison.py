@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from spikebench import comparison
+from spikebench.publishing import tables
 
 #: An arm's name to the label that people read.
 A, B, C, D = "A oracle", "B oracle", "C oracle", "D oracle"
@@ -199,6 +200,31 @@ def test_every_verdict_and_its_mirror() -> None:
         assert (one["mean"], one["low"], one["high"]) == (-other["mean"], -other["high"], -other["low"])
         assert one["low"] < one["mean"] < one["high"]
     assert means.loc[(B, A), "mean"] == pytest.approx(0.10375)
+
+
+def test_survivors_by_family() -> None:
+    """E falls from 0.6 to 0.5, the others stay where they are; F is now above and now below the best.
+
+    D is 0.099 below B, with p = 0.009, which does not survive Holm among fifteen pairs.
+    """
+    near = flat("F oracle", list(BASE + GAINS[B] + [-0.02, 0.01, -0.01, 0.01, -0.01, 0.01, -0.01, 0.01]))
+    falling = cells("E oracle", {0.0: [0.6] * 8, 1.0: [0.5] * 8})
+    elsewhere = flat(A, [1.0] * 8, fault="threshold")
+    rows = table(near, falling, elsewhere).assign(dataset="breast_cancer")
+    rows = pd.concat([_verdict_rows().assign(dataset="breast_cancer"), rows, _verdict_rows()])
+    rows = rows.assign(data_kind="real", data_source="")
+    found = tables.survivors(rows).set_index("fault family")
+    assert found.index.tolist() == ["threshold", "gain-mismatch"]
+    here = found.loc["gain-mismatch"]
+    assert (here["best arm"], here["not told apart from it"], here["arms that hold out"]) == (B, "2 of 5", "5 of 6")
+    assert here["MH in the loop"] == "not run"
+    assert found.loc["threshold", "not told apart from it"] == "0 of 0"
+    everywhere = tables.areas(rows)
+    first = everywhere.columns[0]
+    assert everywhere.columns.tolist() == [first, "threshold", "gain-mismatch"]
+    (line,) = everywhere[everywhere[first] == "breast_cancer, E oracle"].to_numpy().tolist()
+    assert line == ["breast_cancer, E oracle", "–", "55.0 ± 0.0"]
+    assert len(everywhere) == 10
 
 
 def test_p_values_are_holm_s_among_all_pairs() -> None:

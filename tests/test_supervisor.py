@@ -25,7 +25,7 @@ from spikebench import supervisor
 from spikebench.config import Config
 from spikebench.paths import replacing
 from spikebench.supervisor import run_job
-from spikebench.sweep import Job
+from spikebench.sweep import Cell, Job
 
 JOB = "chip_in_the_loop.toy.00"
 LIMITS = {"cell_seconds": 4, "shard_seconds": 5}
@@ -70,6 +70,13 @@ ALL_FAIL = ("raise always", "unavailable")
 
 def arm(behaviour: str) -> dict[str, Any]:
     return {"method": "toy", "mode": "in-the-loop", "settings": {"behaviour": behaviour}}
+
+
+def asked(worker: supervisor._Worker, project: Project, cell: Cell, settings: dict[str, Any]) -> str:
+    """The status of a cell that a worker was handed, on chips without faults."""
+    request = {"cells": [asdict(cell)], "settings": settings, "data": {}, "faults": {cell.fault: {}}}
+    status: str = worker.ask(request | {"root": str(project.root)}, 60, lambda share: None)[0]["status"]
+    return status
 
 
 def make(root: Path, behaviours: list[str], step: str = STEP, **config: Any) -> Project:
@@ -321,15 +328,7 @@ def test_a_worker_imports_no_plotting_or_tracking(tmp_path: Path) -> None:
     cells = [p.cell for p in plan.planned if p.cell.severity == 0.0]
     worker = supervisor._Worker(sys.stderr)
     for cell in [*cells, replace(cells[0], method="toy")]:
-        settings = plan.config.method_settings(cell.method, {})
-        request = {
-            "cells": [asdict(cell)],
-            "settings": settings,
-            "data": {},
-            "faults": {cell.fault: {}},
-            "root": str(project.root),
-        }
-        assert worker.ask(request, 60, lambda share: None)[0]["status"] == "ok"
+        assert asked(worker, project, cell, plan.config.method_settings(cell.method, {})) == "ok"
     worker.stop()
     loaded = set(json.loads(modules.read_text()))
     assert "torch" in loaded
@@ -359,15 +358,7 @@ def test_matrix_products_of_a_worker_take_one_thread(tmp_path: Path, monkeypatch
     project = make(tmp_path / "project", [""], step=step)
     cell = project.plan().planned[0].cell
     worker = supervisor._Worker(sys.stderr)
-    settings = json.loads(cell.settings)
-    request = {
-        "cells": [asdict(cell)],
-        "settings": settings,
-        "data": {},
-        "faults": {cell.fault: {}},
-        "root": str(project.root),
-    }
-    assert worker.ask(request, 60, lambda share: None)[0]["status"] == "ok"
+    assert asked(worker, project, cell, json.loads(cell.settings)) == "ok"
     worker.stop()
     products = [library for library in json.loads(told.read_text()) if library["user_api"] == "blas"]
     assert products

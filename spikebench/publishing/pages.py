@@ -37,6 +37,7 @@ _TABLES: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "Compartments": tables.compartments,
     "Feedback networks": tables.equilibria,
     "PSG and PDA, by time steps": tables.surrogates,
+    "All methods on the same chips": tables.areas,
     "Baselines": tables.baselines,
 }
 
@@ -107,7 +108,8 @@ def render(root: Path, published: Published) -> str:
     )
     asked = (published.claim, published.mean, published.gain, published.figure, published.tally, holds)
     environment.globals |= {function.__name__: function for function in asked}
-    environment.globals |= {"scoreboard": lambda: tables.markdown(scoreboard(published)), "table": tables.markdown}
+    environment.globals |= {"scoreboard": lambda: tables.markdown(scoreboard(published))}
+    environment.globals |= {"survivors": lambda: tables.markdown(tables.survivors(published.rows))}
     environment.filters |= {
         filter_.__name__: filter_
         for filter_ in (values.decimals, values.percent, values.count, values.span, values.short)

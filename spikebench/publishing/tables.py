@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from spikebench.figures.tables import at, finished, in_sweep
-from spikebench.naming import display_name
+from spikebench import comparison
+from spikebench.figures.tables import at, faults, finished, in_sweep
+from spikebench.naming import display_name, named
 from spikebench.publishing.values import Printed
 from spikebench.statistics import mean_interval
 
@@ -27,6 +28,8 @@ _VARIANTS = {
 _RULES = ("single-sample", "mb", "iw", "gem")
 _SURROGATES = {"fixed": "fixed surrogate", "psg": "PSG", "pda": "PDA", "psg+pda": "PSG+PDA"}
 _FEEDBACK = {"spide": "SPIDE", "ide": "IDE", "feedback_bptt": "BPTT"}
+#: Arms, as figures call them, that stand beside the best one under each fault family.
+_BESIDE = ("MH in the loop", "Backprop in the loop", "Backprop off-chip")
 
 
 def markdown(frame: pd.DataFrame) -> Printed:
@@ -135,6 +138,45 @@ def surrogates(rows: pd.DataFrame) -> pd.DataFrame:
                     }
                 )
     return pd.DataFrame(lines)
+
+
+def survivors(rows: pd.DataFrame) -> pd.DataFrame:
+    """Who survives which faults on breast cancer: the best mean over severities by family, and how many keep up.
+
+    An arm cannot be told apart from the best one if the paired test after Holm among all pairs of the family does not
+    find it worse; it holds out if its mean accuracy is within the margin of its own on a sound chip up to severity 1.
+    """
+    here, margin = at(rows, experiment=comparison.EXPERIMENT, dataset="breast_cancer"), comparison.MARGIN
+    found, breaks = comparison.areas(here), comparison.break_points(here, margin)
+    lines = []
+    for fault in faults(found):
+        by_arm = at(found, fault=fault).groupby("arm")["area"]
+        told, best = by_arm.agg(with_interval), str(by_arm.mean().idxmax())
+        behind = at(comparison.verdicts(at(here, fault=fault), margin), arm=best, verdict="better")
+        held = at(breaks, fault=fault)["censored"]
+        lines.append(
+            {
+                "fault family": fault,
+                "best arm": best,
+                "its accuracy in %": told[best],
+                "not told apart from it": f"{len(told) - 1 - len(behind)} of {len(told) - 1}",
+                **{arm: told.get(arm, "not run") for arm in _BESIDE},
+                "arms that hold out": f"{held.sum()} of {len(held)}",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def areas(rows: pd.DataFrame) -> pd.DataFrame:
+    """The comparison of all methods: mean accuracy over severities, a line an arm and data set, by fault family."""
+    found = comparison.areas(named(rows))
+    families = faults(found)
+    texts = (
+        found.groupby(["dataset", "arm", "fault"])["area"].agg(with_interval).unstack("fault").reindex(columns=families)
+    )
+    lines = texts.fillna("–").reset_index()
+    lines.insert(0, "accuracy in %, mean over severities", lines.pop("dataset") + ", " + lines.pop("arm"))
+    return lines
 
 
 def baselines(rows: pd.DataFrame) -> pd.DataFrame:
