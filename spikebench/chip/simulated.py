@@ -53,7 +53,6 @@ class SimulatedChip:
         self.chip_seeds = tuple(chip_seeds)
         self.binary_inputs = binary_inputs
         self.read_seeds = tuple(chip_seeds if read_seeds is None else read_seeds)
-        self.device = draw_device(network, specs, chip_seeds)
         self.srm = isinstance(network.neuron, SRMParameters)
         self.glm = isinstance(network.neuron, GLMParameters)
         self.meter = Meter.zero(len(specs))
@@ -72,6 +71,11 @@ class SimulatedChip:
     def devices(self) -> int:
         """B."""
         return len(self.specs)
+
+    @cached_property
+    def device(self) -> Device:
+        """What deviates, drawn when first asked for: off-chip, a shard's devices are tested a family at a time."""
+        return draw_device(self.network, self.specs, self.chip_seeds)
 
     def repeat(self, times: int) -> SimulatedChip:
         """The same devices for ``times`` as many cells, cell-major."""
