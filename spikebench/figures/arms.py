@@ -67,6 +67,7 @@ _MODES: tuple[tuple[str, str, Line], ...] = (("off-chip", "", "-"), ("in-the-loo
 #: Fixed styles, in the order of legends and tables.
 LEAD: dict[Arm, Style] = {
     REFERENCE: Style("MH in the loop", "#0173b2", "o", "-"),
+    Arm("metropolis_hastings", "off-chip"): Style("MH off-chip", "#0173b2", "v", ":"),
     Arm("backprop", "in-the-loop"): Style("Backprop in the loop", "#d55e00", "s", "--"),
     Arm("backprop", "off-chip"): Style("Backprop off-chip", "#cc78bc", "^", ":"),
     Arm("backprop", "oracle"): Style("Backprop oracle", "#029e73", "D", "-."),
