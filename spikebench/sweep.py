@@ -171,6 +171,8 @@ def _grid(experiment: Mapping[str, Any], sweep: Mapping[str, Any], config: Confi
         range(math.prod(crossed.values()) if crossed else config.repetitions(experiment, sweep)),
     )
     for (arm, fault), dataset, data_settings, network, severity, size, repetition in product:
+        if repetition >= arm.get("repetitions", math.inf):
+            continue
         yield Cell(
             experiment=experiment["name"],
             dataset=dataset,

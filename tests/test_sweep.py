@@ -249,6 +249,14 @@ def test_the_forecast_counts_how_heavy_the_data_is(project: Project) -> None:
     assert [(len(job.shards), round(job.seconds, 6)) for job in project.plan().jobs.values()] == [(2, 2.4)]
 
 
+def test_an_arm_may_have_fewer_repetitions(project: Project) -> None:
+    """At most so many: more than the preset has change nothing."""
+    project.experiment(arms=[MH, {**BACKPROP, "repetitions": 1}, {**OFF_CHIP, "repetitions": 9}])
+    found = {(p.cell.method, p.cell.mode, p.cell.repetition) for p in project.plan().planned}
+    both = [("metropolis_hastings", "in-the-loop"), ("backprop", "off-chip")]
+    assert found == {("backprop", "in-the-loop", 0), *((*arm, r) for arm in both for r in (0, 1))}
+
+
 def test_an_experiment_may_have_repetitions_of_its_own(project: Project) -> None:
     project.experiment("second", axes=AXES)
     project.change("config/config.yaml", experiments=["chip_in_the_loop", "second"])
