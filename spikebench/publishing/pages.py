@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from spikebench import claims
+from spikebench import claims, comparison
 from spikebench.errors import UserError
 from spikebench.paths import replacing
 from spikebench.publishing import tables, values
@@ -110,6 +110,7 @@ def render(root: Path, published: Published) -> str:
     environment.globals |= {function.__name__: function for function in asked}
     environment.globals |= {"scoreboard": lambda: tables.markdown(scoreboard(published))}
     environment.globals |= {"survivors": lambda: tables.markdown(tables.survivors(published.rows))}
+    environment.globals |= {"margin": values.Quantity(comparison.MARGIN)}
     environment.filters |= {
         filter_.__name__: filter_
         for filter_ in (values.decimals, values.percent, values.count, values.span, values.short)
