@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="spikebench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, run in (
-        ("plan", _plan), ("fetch", _fetch), ("prepare", _prepare), ("sheet", _sheet), ("train", _train),
+        ("plan", _plan), ("fetch", _fetch), ("prepare", _prepare), ("sheets", _sheets), ("train", _train),
         ("gather", _gather), ("claims", _claims), ("figures", _figures), ("track", _track),
         ("report", _report), ("all-from-rows", _all_from_rows), ("ui", _ui), ("where", _where),
         ("new-method", _new_method), ("forecast", _forecast),
@@ -56,9 +56,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("source", help="a name of spikebench.archives.SOURCES")
         if run in (_fetch, _prepare):
             command.add_argument("--attempt", default="first", help="recorded in what the command writes")
-        if run in (_prepare, _sheet):
-            command.add_argument("--data", required=True, help="a data set as `spikebench plan` names it")
         if run is _prepare:
+            command.add_argument("--data", required=True, help="a data set as `spikebench plan` names it")
             command.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads")
         if run is _figures:
             command.add_argument("--experiment", required=True)
@@ -114,30 +113,27 @@ def _telling(log: Path | None) -> Iterator[Callable[[str], None]]:
             raise
 
 
-def _data(config: Config, options: argparse.Namespace) -> Any:
-    """The data job that ``--data`` names."""
-    jobs = make_plan(config).data
-    if options.data not in jobs:
-        raise UserError(f"--data: found {options.data!r}, allowed: {', '.join(jobs)}")
-    return jobs[options.data]
-
-
 def _prepare(config: Config, options: argparse.Namespace) -> None:
     """Make one data set ready for training: read or film its recordings, bin them."""
     from spikebench.preparation import make_ready
     from spikebench.supervisor import die_with_parent
 
     die_with_parent(options.parent)
+    jobs = make_plan(config).data
+    if options.data not in jobs:
+        raise UserError(f"--data: found {options.data!r}, allowed: {', '.join(jobs)}")
     with _telling(options.log) as say:
-        say(make_ready(_data(config, options), config, options.workers, options.attempt, say))
+        say(make_ready(jobs[options.data], config, options.workers, options.attempt, say))
 
 
-def _sheet(config: Config, options: argparse.Namespace) -> None:
-    """Draw the contact sheet of one data set."""
+def _sheets(config: Config, options: argparse.Namespace) -> None:
+    """Draw the contact sheets of all pictures and recordings."""
     from spikebench.figures.contact_sheet import draw_sheet
 
-    job = _data(config, options)
-    draw_sheet(job, config, Results(config.name, config.root).sheet(job.name))
+    results = Results(config.name, config.root)
+    for job in make_plan(config).data.values():
+        if job.source:
+            draw_sheet(job, config, results.sheet(job.name))
 
 
 def _train(config: Config, options: argparse.Namespace) -> None:

@@ -29,17 +29,8 @@ from spikebench.neurons import CoupleParameters, GLMParameters, LIFParameters, S
 
 def main() -> None:
     """Call every kernel with the types that training uses, on data of the smallest size."""
-    network = Network(2, (2,), 2)
     batch = Batch.stack([Split(torch.zeros(2, 1, 2).expand(-1, 3, -1), torch.zeros(2, dtype=torch.int64))], [0])
-    weights = torch.zeros(1, 1, network.parameters)
-    keys = torch.zeros(1, 1, dtype=torch.int64)
-    step = torch.ones(1, 1, dtype=torch.float64)
-    for noise in (0.0, 1.0):  # compiled blocks, and blocks that measure on the chip
-        chip = SimulatedChip(network, [FaultSpec(severity=1.0, read_noise=noise)], [0])
-        chains = Chains(weights, log_likelihood(chip, weights, batch), step, torch.zeros_like(keys))
-        run_block(chip, batch, chains, keys, 0, 1, Target(1.0, 1.0, 0.5))
-    spikes = chip.run(weights[:, 0], batch.inputs, batch.index)
-    bptt.loss_gradient(network, weights[:, 0], batch, bptt.Model.of(chip.nominal), "gaussian", spikes)
+    surrogate_gradient(batch)
     srm = Network(2, (2, 2), 2, SRMParameters())
     SimulatedChip(srm, [FaultSpec()], [0]).run(torch.zeros(1, srm.parameters), batch.inputs, batch.index)
     glm(batch)
@@ -48,6 +39,23 @@ def main() -> None:
     feedback(batch)
     maps()
     recordings()
+
+
+def surrogate_gradient(batch: Batch) -> None:
+    """Blocks of Metropolis-Hastings, and gradients for a device's spikes."""
+    network = Network(2, (2,), 2)
+    weights = torch.zeros(1, 1, network.parameters)
+    keys = torch.zeros(1, 1, dtype=torch.int64)
+    step = torch.ones(1, 1, dtype=torch.float64)
+    for noise in (0.0, 1.0):  # compiled blocks, and blocks that measure on the chip
+        chip = SimulatedChip(network, [FaultSpec(severity=1.0, read_noise=noise)], [0])
+        chains = Chains(weights, log_likelihood(chip, weights, batch), step, torch.zeros_like(keys))
+        run_block(chip, batch, chains, keys, 0, 1, Target(1.0, 1.0, 0.5))
+    two, pair = torch.zeros(2, network.parameters), batch._replace(index=torch.zeros(2, dtype=torch.int64))
+    for spec in (FaultSpec(), FaultSpec(severity=1.0, drop=0.5)):  # simulated at once, and step by step
+        device = SimulatedChip(network, [spec] * 2, [0, 1])
+        spikes = device.run(two, pair.inputs, pair.index)
+        bptt.loss_gradient(network, two, pair, bptt.Model.of(device.nominal), "gaussian", spikes)
 
 
 def glm(batch: Batch) -> None:
@@ -105,10 +113,11 @@ def recordings() -> None:
     camera.cifar10_dvs(np.zeros((32, 32, 3), np.uint8), 0)
     with TemporaryDirectory() as folder:
         for binary in (True, False):
-            frames = bin_events(digit, Binning(bins=1, span_us=1000, binary=binary))
-            part = Path(folder) / "part.npy"
-            write_part(part, [frames])
-            Frames([part], frames.shape, binary, constant=True).read([0])
+            few = bin_events(digit, Binning(bins=1, span_us=1000, binary=binary))
+            for frames in [few] if binary else [few, few + np.uint16(256)]:  # counts of one byte and of two
+                part = Path(folder) / "part.npy"
+                write_part(part, [frames])
+                Frames([part], frames.shape, binary, constant=True).read([0])
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ from spikebench.seeds import digest
 from spikebench.store import identity
 
 _PACKAGE = Path(__file__).parent
+#: Fewer recordings or pictures than these are ready in about the time that the imports of their job take.
+FEW = 200
 #: What inputs are made with: a change here makes them anew, and with them the cells that learn from them.
 _OF_PICTURES = ("images.py", "static_images.py", "encoding.py")
 _OF_RECORDINGS = (
@@ -54,6 +56,12 @@ class DataJob:
     def name(self) -> str:
         """Of its files."""
         return f"{self.dataset}-{digest(asdict(self), 12)}"
+
+    @property
+    def threads(self) -> int:
+        """That preparing it is worth: one for a few recordings, whose jobs can run beside each other."""
+        settings = json.loads(self.settings)
+        return 1 if settings.get("training", FEW) + settings.get("test", 0) < FEW else 8
 
     @property
     def loading(self) -> dict[str, Any]:

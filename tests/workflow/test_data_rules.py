@@ -77,7 +77,7 @@ class TestAStory:
     def test_on_wish_what_was_missing_is_fetched_made_and_trained_on_and_nothing_else(
         self, project: Project, without: Done, again: Done
     ) -> None:
-        assert [again.count(rule) for rule in ("fetch", "prepare", "train", "sheet")] == [1] * 4
+        assert [again.count(rule) for rule in ("fetch", "prepare", "train", "sheets")] == [1] * 4
         mine = project.table()
         assert mine["status"].to_list() == ["ok"] * 2
         assert mine["data_sha256"].nunique() == 1 and mine["split_sha256"].nunique() == 2
@@ -112,7 +112,7 @@ class TestAStory:
     def test_other_frames_are_made_anew_of_the_same_images(self, project: Project, again: Done) -> None:
         project.change("config/presets/tiny.yaml", data={"mnist_dvs": {**SIZES["mnist_dvs"], "bins": 10}})
         done = project.snakemake("-n", REPORT)
-        assert [done.count(rule) for rule in ("fetch", "prepare", "train", "sheet")] == [0, 1, 1, 1]
+        assert [done.count(rule) for rule in ("fetch", "prepare", "train", "sheets")] == [0, 1, 1, 1]
 
 
 def test_the_kind_can_be_asked_for_on_the_command_line(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ rule fetch:
         STORE.fetched("{source}"),
     log:
         STORE.folder / "logs" / "fetch-{source}.log",
-    priority: 20
+    priority: 2000
     conda:
         "../envs/spikebench.yaml"
     resources:
@@ -29,10 +29,10 @@ rule prepare:
         STORE.ready("{data}"),
     log:
         STORE.folder / "logs" / "{data}.log",
-    priority: 10  # before training, which would keep it waiting for the cores
+    priority: 1000  # before training, which would keep it waiting for the cores
     conda:
         "../envs/spikebench.yaml"
-    threads: 8
+    threads: lambda wildcards: PLAN.data[wildcards.data].threads
     resources:
         runtime=120,
         mem_mb=4000,
@@ -43,15 +43,19 @@ rule prepare:
         " --log {log:q} --parent $PPID"
 
 
-rule sheet:
-    """A contact sheet: what the recordings look like."""
+SHOWN = [data.name for data in PLAN.data.values() if data.source]
+
+
+rule sheets:
+    """The contact sheets: what pictures and recordings look like. One job, whose imports take longer than a sheet."""
     input:
-        STORE.ready("{data}"),
+        [STORE.ready(name) for name in SHOWN],
     output:
-        RESULTS.sheet("{data}"),
+        [RESULTS.sheet(name) for name in SHOWN],
     log:
-        f"results/{PRESET}/logs/sheet-{{data}}.log",
+        f"results/{PRESET}/logs/sheets.log",
+    priority: 1000  # beside training, not behind it, where one core would have nothing to do
     conda:
         "../envs/spikebench.yaml"
     shell:
-        "spikebench sheet --data {wildcards.data} > {log} 2>&1"
+        "spikebench sheets > {log} 2>&1"

@@ -53,6 +53,7 @@ for experiment in PLAN.config.experiments:
             [RESULTS.figures / f"{figure}.{kind}" for figure in experiment["figures"] for kind in ("pdf", "json")],
         log:
             f"results/{PRESET}/logs/figures_{experiment['name']}.log",
+        priority: len(experiment["figures"])
         conda:
             "../envs/spikebench.yaml"
         params:
@@ -90,7 +91,7 @@ rule report:
         RESULTS.coverage,
         RESULTS.claims,
         FIGURES,
-        [RESULTS.sheet(data.name) for data in PLAN.data.values() if data.source],
+        [RESULTS.sheet(name) for name in SHOWN],
     output:
         RESULTS.report,
         RESULTS.variance_page,

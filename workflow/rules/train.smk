@@ -6,6 +6,8 @@ rule train:
         RESULTS.job("{job}"),
     log:
         f"results/{PRESET}/logs/{{job}}.log",
+    # The longest first: else one core would wait in the end for what the other has begun late.
+    priority: lambda wildcards: min(999, round(PLAN.jobs[wildcards.job].seconds))
     conda:
         "../envs/spikebench.yaml"
     threads: 1
