@@ -147,6 +147,12 @@ class TestJob:
         names.append(job(project, "cifar10_dvs").name)
         assert len(set(names)) == 5
 
+    @pytest.mark.parametrize(
+        ("settings", "threads"), [('{"training": 40, "test": 20}', 1), ('{"training": 150, "test": 50}', 8), ("{}", 8)]
+    )
+    def test_one_thread_is_enough_for_few_recordings(self, settings: str, threads: int) -> None:
+        assert DataJob("mnist_dvs", "simulated", "mnist", settings, "").threads == threads
+
     def test_an_archives_hash_counts(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
         before = {name: job(project, name).digest for name in ("mnist_dvs", "mnist", "cifar10_dvs", "breast_cancer")}
         archive = identity("mnist")
