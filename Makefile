@@ -8,7 +8,7 @@ TORCH := torch==2.13.0
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := default
-.PHONY: default smoke full report forecast ui bench verify-readme lint test test-slow clean clean-results clean-data format help
+.PHONY: default smoke full paper cluster-check paper-check report forecast ui bench verify-readme lint test test-slow clean clean-results clean-data format help
 
 default: $(VENV)/.installed ## the default replication, minutes on a laptop
 	snakemake --quiet rules
@@ -21,6 +21,17 @@ smoke: $(VENV)/.installed ## every rule, tiny: is everything in order?
 full: $(VENV)/.installed ## the published replication, an evening
 	snakemake --quiet rules --config preset=full
 	@spikebench where --preset full
+
+paper: $(VENV)/.installed ## the papers' own sizes on a Slurm cluster with GPUs (docs/cluster.md; ARGS="--default-resources slurm_account=...")
+	snakemake --workflow-profile profiles/slurm --config preset=paper $(ARGS)
+
+cluster-check: $(VENV)/.installed ## what would be asked of a cluster; nothing is sent (PRESET=full for another preset than paper)
+	snakemake --workflow-profile profiles/slurm --dry-run --quiet all --config preset=$(or $(PRESET),paper)
+	@spikebench resources --preset $(or $(PRESET),paper)
+
+paper-check: $(VENV)/.installed ## a few steps of each kind of training of the preset paper, and how long all of it would take
+	spikebench calibrate --preset paper
+	@spikebench resources --preset paper | tail -1
 
 report: $(VENV)/.installed ## tables, figures, claims and page from whatever rows exist (PRESET=full for another preset)
 	spikebench all-from-rows $(if $(PRESET),--preset $(PRESET))
@@ -45,12 +56,13 @@ bench: $(VENV)/.installed ## speed against peers; every figure the README quotes
 verify-readme: $(VENV)/.installed ## is every number of the README what the published rows say? (a test asks it, too)
 	python docs/published/publish.py --verify
 
-lint: $(VENV)/.installed ## format, style, types, workflow
+lint: $(VENV)/.installed ## format, style, types, workflow, container
 	ruff format --check .
 	ruff check .
 	mypy
 	snakefmt --check --line-length 120 Snakefile workflow/rules
 	snakemake --lint
+	hadolint Dockerfile
 
 format: $(VENV)/.installed
 	ruff format .

@@ -39,6 +39,8 @@ localrules:
 rule all:
     """The replication of the preset: report, figures, claims and the MLflow database."""
     input:
+        # The report can be made of whatever rows exist (`make report`): that it is there does not mean that all are.
+        [RESULTS.job(job) for job in PLAN.jobs],
         RESULTS.report,
         RESULTS.tracking,
 
@@ -50,4 +52,5 @@ include: "workflow/rules/results.smk"
 
 onstart:
     hold_the_project(ROOT)
+    settle_or_exit(workflow.executor_settings)
     print(describe(PLAN.data.values(), PLAN.config), file=sys.stderr, flush=True)

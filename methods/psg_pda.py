@@ -42,6 +42,7 @@ CITATION = (
 )
 MODES = ("off-chip",)
 BATCHED = True
+DEVICES = ("cpu", "cuda")
 SECONDS_PER_CELL = 0.003
 #: ``ltmd`` has fixed surrogates and learns thresholds (the authors' earlier LTMD), ``ltmd+psg`` learns both.
 VARIANTS = {

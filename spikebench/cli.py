@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def _parser() -> argparse.ArgumentParser:
         ("plan", _plan), ("fetch", _fetch), ("prepare", _prepare), ("sheets", _sheets), ("train", _train),
         ("gather", _gather), ("claims", _claims), ("figures", _figures), ("track", _track),
         ("report", _report), ("all-from-rows", _all_from_rows), ("ui", _ui), ("where", _where),
-        ("new-method", _new_method), ("forecast", _forecast),
+        ("new-method", _new_method), ("forecast", _forecast), ("resources", _resources), ("calibrate", _calibrate),
+        ("merge", _merge), ("archive", _archive), ("verify-archive", _verify_archive),
     ):  # fmt: skip
         command = commands.add_parser(name, help=(run.__doc__ or "").splitlines()[0])
         command.set_defaults(run=run)
@@ -49,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--job", required=True)
             command.add_argument("--digest", help="what the job was when it was planned; it must still be that")
             command.add_argument("--retry-token", default="none", help="recorded in the job's manifest")
+            command.add_argument("--attempt", type=int, default=1, help="which try this is, on a cluster")
         if run in (_train, _fetch, _prepare):
             command.add_argument("--log", type=Path, help="a file for what the job says beside the terminal")
             command.add_argument("--parent", type=int, help="the process to end with (default: the one that called)")
@@ -67,6 +70,15 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("name", help="of the method, in small letters: the file is methods/<name>.py")
         if run is _forecast:
             command.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="at work on it (default: all)")
+        if run is _merge:
+            said = "a folder results/<preset> of another checkout, or an archive of one"
+            command.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help=said)
+            said = "the source, or this checkout's own folder, whose rows count where results differ"
+            command.add_argument("--prefer", type=Path, metavar="SOURCE", help=said)
+        if run is _archive:
+            command.add_argument("--to", type=Path, metavar="FILE", help="(default: results/spikebench-<preset>.zip)")
+        if run is _verify_archive:
+            command.add_argument("file", type=Path, metavar="FILE")
     return parser
 
 
@@ -138,16 +150,21 @@ def _sheets(config: Config, options: argparse.Namespace) -> None:
 
 def _train(config: Config, options: argparse.Namespace) -> None:
     """Train one job's shards (what the Snakemake rule `train` calls)."""
-    from spikebench.supervisor import die_with_parent, run_job
+    from spikebench.supervisor import GaveUp, die_with_parent, run_job
 
     die_with_parent(options.parent)
-    plan = make_plan(config)
-    if options.job not in plan.jobs:
-        raise UserError(f"--job: found {options.job!r}, allowed: {', '.join(plan.jobs)}")
-    job = plan.jobs[options.job]
+    # A job's cells are all of one experiment, and planning the others takes seconds where there are many.
+    own = tuple(e for e in config.experiments if e["name"] == options.job.partition(".")[0])
+    job = make_plan(replace(config, experiments=own)).jobs.get(options.job)
+    if job is None:
+        raise UserError(f"--job: found {options.job!r}, allowed: {', '.join(make_plan(config).jobs)}")
     if options.digest not in (None, job.digest):
         raise UserError(f"the plan of {job.name} changed while the workflow was running: start `snakemake` again")
-    run_job(job, config, options.retry_token, options.log)
+    patient = "SLURM_JOB_ID" in os.environ and options.attempt == 1
+    try:
+        run_job(job, config, options.retry_token, options.log, patient)
+    except GaveUp as reason:
+        sys.exit(f"spikebench: {job.name}: {reason}")
 
 
 def _gather(config: Config, options: argparse.Namespace) -> None:
@@ -260,11 +277,51 @@ def _new_method(config: Config, options: argparse.Namespace) -> None:
     print(new_method(options.name, config.root))
 
 
+def _calibrate(config: Config, options: argparse.Namespace) -> None:
+    """Try a few steps of each kind of training, to know how long all will take, and in how much memory."""
+    from spikebench.calibration import calibrate
+
+    print(calibrate(make_plan(config), lambda sentence: print(sentence, flush=True)))
+
+
+def _resources(config: Config, options: argparse.Namespace) -> None:
+    """Print what each job asks a cluster for."""
+    from spikebench.resources import table
+
+    print(table(make_plan(config)))
+
+
 def _forecast(config: Config, options: argparse.Namespace) -> None:
     """Say how much of the preset is trained and how long the rest will take."""
     from spikebench.forecast import forecast
 
     print(forecast(make_plan(config), options.cores))
+
+
+def _merge(config: Config, options: argparse.Namespace) -> None:
+    """Take over the rows that other checkouts or archives have of this plan's cells."""
+    from spikebench.merging import merge
+    from spikebench.snakefile import hold_the_project
+
+    hold_the_project(config.root)
+    print(merge(make_plan(config), options.sources, options.prefer))
+
+
+def _archive(config: Config, options: argparse.Namespace) -> None:
+    """Write rows, configuration, figures and report with all hashes as one zip file."""
+    from spikebench.bundle import write_archive
+    from spikebench.snakefile import hold_the_project
+
+    hold_the_project(config.root)  # what a workflow is still changing does not fit together
+    destination = options.to or config.root / "results" / f"spikebench-{config.name}.zip"
+    print(write_archive(config, Results(config.name, config.root), destination))
+
+
+def _verify_archive(config: Config, options: argparse.Namespace) -> None:
+    """Check an archive: every file by its hash, and the gathered rows by the shards."""
+    from spikebench.bundle import verify_archive
+
+    print(verify_archive(options.file))
 
 
 if __name__ == "__main__":

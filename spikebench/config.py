@@ -106,6 +106,11 @@ class Config:
         return str(self.preset["name"])
 
     @property
+    def scale(self) -> float:
+        """How many times as long as in the preset default things may take; never less."""
+        return max(1.0, float(self.preset["cost"]))
+
+    @property
     def faults(self) -> Mapping[str, Mapping[str, float]]:
         """Fault families: name to coefficients at severity 1."""
         faults: Mapping[str, Mapping[str, float]] = self.main["faults"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch.nn import functional
 
@@ -54,15 +56,17 @@ def augmented(task: Task, batch: Batch, streams: Streams, number: int) -> Batch:
     constant, steps = is_constant(batch.inputs), batch.inputs.shape[2]
     inputs = batch.inputs[:, :, :1] if constant else batch.inputs
     pictures, side = inputs[batch.index][..., :-1].unflatten(3, task.info.layout), task.info.layout[-1]
-    draws = uniform(streams, (inputs.shape[1], 3), "augmentation", number)
+    with torch.device("cpu"):  # where it is read, whatever device the pictures are on
+        draws = uniform(streams, (inputs.shape[1], 3), "augmentation", number)
     crop = settings.crop
-    places = (draws[..., :2] * (2 * crop + 1)).long().clamp(max=2 * crop)
+    places = (draws[..., :2] * (2 * crop + 1)).long().clamp(max=2 * crop).tolist()
+    mirrored = (draws[..., 2] < 0.5).tolist()
     padded = functional.pad(pictures, (crop, crop, crop, crop))
     shown = torch.empty_like(pictures)
-    for b, n in torch.cartesian_prod(*map(torch.arange, draws.shape[:2])).tolist():
-        y, x = places[b, n].tolist()
+    for b, n in itertools.product(*map(range, draws.shape[:2])):
+        y, x = places[b][n]
         one = padded[b, n, ..., y : y + side, x : x + side]
-        shown[b, n] = one.flip(-1) if settings.flip and draws[b, n, 2] < 0.5 else one
+        shown[b, n] = one.flip(-1) if settings.flip and mirrored[b][n] else one
     whole = torch.cat([shown.flatten(3), inputs[batch.index][..., -1:]], dim=3)
     whole = whole.expand(-1, -1, steps, -1) if constant else whole
-    return Batch(whole, batch.targets[batch.index], torch.arange(len(whole)))
+    return Batch(whole, batch.targets[batch.index], torch.arange(len(whole), device=whole.device))

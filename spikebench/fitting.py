@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from spikebench import memory
+from spikebench import devices, memory
+from spikebench.checkpoints import Progress, Stage
 from spikebench.chip.simulated import SimulatedChip
 from spikebench.data import Batch, DataInfo, SpikeData, Split, StoredBatch, stack
 from spikebench.events.frames import prefetch
@@ -19,6 +21,21 @@ from spikebench.networks import Network
 from spikebench.seeds import Streams
 
 Report = Callable[[float], None]
+
+
+class Fitted(NamedTuple):
+    """What a training came to.
+
+    Attributes:
+        state: the method's own.
+        traces: name to [rounds, B] or [rounds, B, chains].
+        epochs: the states after each epoch, where they were asked for.
+    """
+
+    state: Any
+    traces: dict[str, torch.Tensor]
+    epochs: list[Any]
+
 
 #: Examples on disk that are shown to ``predict`` at once.
 PART = 256
@@ -40,6 +57,7 @@ class Shard:
         index: each unit's split.
         seeds: each unit's training seed.
         chip: each unit's device.
+        device: what training runs on, see ``devices``.
     """
 
     network: Network
@@ -51,6 +69,7 @@ class Shard:
     index: Sequence[int]
     seeds: Sequence[int]
     chip: SimulatedChip
+    device: str = "cpu"
 
     def of(self, units: Sequence[int]) -> Shard:
         """The same of some units, a unit as often as it is named; their devices are as if they had never been used."""
@@ -99,9 +118,11 @@ def fit(
     chip: SimulatedChip,
     streams: Streams,
     report: Report,
-    after_epoch: Callable[[Any], None] | None = None,
-) -> tuple[Any, dict[str, torch.Tensor]]:
-    """Call ``step`` for all rounds; the state and the traces, name to [rounds, B] or [rounds, B, chains].
+    stage: Stage | None = None,
+    keep_epochs: bool = False,
+    device: str = "cpu",
+) -> Fitted:
+    """Call ``step`` for all rounds.
 
     Args:
         method: the plug-in.
@@ -110,35 +131,49 @@ def fit(
         chip: what is trained on.
         streams: randomness.
         report: called with the share that is done.
-        after_epoch: called with the state after each pass over the examples, of settings that have ``epochs``.
+        stage: where what is learnt is saved now and then, and goes on from; None saves nothing.
+        keep_epochs: the states after each pass over the examples, too, of settings that have ``epochs``.
+        device: what training runs on; what it comes to is on the CPU.
     """
     chip.count_activity = False
-    state, traces = None, dict[str, list[torch.Tensor]]()
     total = rounds(task.settings, batch.size)
     task = replace(task, rounds=total)
-    for number, part in enumerate(_parts(task, batch, streams, total)):
-        if state is None:
-            state = method.init(task, part, chip, streams)
-        state, info = method.step(task, state, part, chip, streams)
+    streams = devices.streams_for(streams, device)
+    parts = _parts(task, batch, streams, total)
+    first = next(parts)
+    with devices.context(device):
+        start = method.init(task, devices.moved(first, device), chip, streams)
+    done = (stage.read(start, chip) if stage else None) or Progress(0, start, {}, [])
+    state, traces, epochs = done.state, done.traces, done.epochs
+    parts = _parts(task, batch, streams, total, done.rounds) if done.rounds else itertools.chain([first], parts)
+    for number, part in enumerate(parts, done.rounds + 1):
+        shown = devices.moved(part, device)
+        with devices.context(device):
+            state, info = method.step(task, state, shown, chip, streams)
         for name, values in info.traces.items():
-            traces.setdefault(name, []).append(values)
-        report((number + 1) / total)
-        if after_epoch is not None and (number + 1) * task.settings.epochs % total == 0:
-            after_epoch(state)
-        if number % memory.EVERY == 0:
+            traces.setdefault(name, []).append(values.cpu())
+        report(number / total)
+        if keep_epochs and number * task.settings.epochs % total == 0:
+            epochs.append(copy.deepcopy(devices.moved(state, "cpu")))
+        if stage is not None:
+            stage.keep(Progress(number, state, traces, epochs), chip, number == total)
+        if number % memory.EVERY == 1:
             memory.give_back()
-    return state, {name: torch.stack(values) for name, values in traces.items()}
+    state, *epochs = (devices.moved(own, "cpu") for own in (state, *epochs))
+    return Fitted(state, {name: torch.stack(values) for name, values in traces.items()}, epochs)
 
 
-def _parts(task: Task, batch: Batch | StoredBatch, streams: Streams, total: int) -> Iterator[Batch]:
-    """What each round is shown: all examples as they are, or minibatches, of which the next is read ahead."""
+def _parts(task: Task, batch: Batch | StoredBatch, streams: Streams, total: int, first: int = 0) -> Iterator[Batch]:
+    """What each round from the first is shown: all examples, or minibatches, of which the next is read ahead."""
     if task.settings.batch_size is None:
-        yield from itertools.repeat(batch.loaded(), total)
+        yield from itertools.repeat(batch.loaded(), total - first)
         return
     size = min(task.settings.batch_size, batch.size)
     epoch = batch.size // size  # an epoch's examples in a new order, those that do not fill a minibatch left out
-    orders = (streams.permutation(batch.size, "epoch", first).split(size, dim=1) for first in range(0, total, epoch))
-    rows = itertools.islice((row for order in orders for row in order[:epoch]), total)
+    skipped = first // epoch * epoch
+    begins = range(skipped, total, epoch)
+    orders = (streams.permutation(batch.size, "epoch", begin).split(size, dim=1) for begin in begins)
+    rows = itertools.islice((row for order in orders for row in order[:epoch]), first - skipped, total - skipped)
     if isinstance(batch, StoredBatch):
         yield from prefetch(rows, batch.minibatch)
     else:

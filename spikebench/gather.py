@@ -31,9 +31,13 @@ def collect(plan: Plan) -> tuple[pd.DataFrame, pd.DataFrame]:
             # These are no part of a cell's identity: they may have changed although its numbers are fresh.
             rows.append({**row, "sweeps": p.sweeps, "paper": p.paper})
     table = pd.DataFrame(rows).sort_values("cell", ignore_index=True)
-    points = [{"cell": r["cell"], **point} for r in rows for point in json.loads(r["traces"])]
-    columns = ["cell", "name", "chain", "step", "value"]
-    traces = pd.DataFrame(points, columns=columns).sort_values(columns[:4], ignore_index=True)
+    # By column: a dictionary a point would take gigabytes where there are many.
+    points: dict[str, list[Any]] = {column: [] for column in ("cell", "name", "chain", "step", "value")}
+    for row in rows:
+        for point in json.loads(row["traces"]):
+            for column, values in points.items():
+                values.append(row["cell"] if column == "cell" else point[column])
+    traces = pd.DataFrame(points).sort_values(list(points)[:4], ignore_index=True)
     return table.drop(columns="traces"), traces
 
 

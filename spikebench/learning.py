@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from spikebench.checkpoints import Checkpoints, Stage
 from spikebench.chip.simulated import SimulatedChip
 from spikebench.data import Batch, StoredBatch
 from spikebench.evaluation import log_likelihood
@@ -54,7 +55,12 @@ class Learnt(NamedTuple):
 
 
 def learn(
-    shard: Shard, tuning: Shard | None, method: ModuleType, variants: Sequence[str], report: Report
+    shard: Shard,
+    tuning: Shard | None,
+    method: ModuleType,
+    variants: Sequence[str],
+    report: Report,
+    checkpoints: Checkpoints | None = None,
 ) -> dict[str, Learnt]:
     """Choose, then train on training and validation examples together; by variant.
 
@@ -67,6 +73,7 @@ def learn(
         method: the plug-in.
         variants: that are asked for.
         report: called with the share that is done.
+        checkpoints: where trainings are saved while they go on; None saves nothing.
     """
     model, place = shard, list(range(len(shard.seeds)))
     if shard.mode == "off-chip":
@@ -81,24 +88,26 @@ def learn(
         searched = tuning or model
         trainings = len(candidates) * len(searched.seeds)
         before = trainings / (trainings + units)
-        found, spent = _search(searched, method, candidates, variants, lambda share: report(before * share))
+        stage = checkpoints.stage() if checkpoints else None
+        found, spent = _search(searched, method, candidates, variants, lambda share: report(before * share), stage)
         # The tuning's choice is everyone's, and was made without the devices.
         best, paid = ({v: b * units for v, b in found.items()}, paid) if tuning else (found, spent)
     # What is trained: units with a candidate; a unit twice where its variants have chosen differently.
     pairs = list(dict.fromkeys((u, best[variant][u]) for variant in variants for u in range(units)))
     trained = model.of([u for u, _ in pairs])
     choice = _values(candidates, [number for _, number in pairs])
-    epochs: list[Any] = []
-    state, traces = fit(
+    fitted = fit(
         method,
         trained.task(choice),
         trained.batch(lambda data: data.labelled),
         trained.chip,
         trained.streams,
         lambda share: report(before + (1 - before) * share),
-        (lambda state: epochs.append(copy.deepcopy(state))) if getattr(shard.settings, "report_best", False) else None,
+        checkpoints.stage() if checkpoints else None,
+        keep_epochs=getattr(shard.settings, "report_best", False),
+        device=shard.device,
     )
-    all_of_it = Learnt(state, traces, choice, trained.chip.meter.presentations, epochs)
+    all_of_it = Learnt(fitted.state, fitted.traces, choice, trained.chip.meter.presentations, fitted.epochs)
     learnt = {}
     for variant in variants:
         mine = all_of_it.of([pairs.index((u, best[variant][u])) for u in place])
@@ -132,7 +141,12 @@ def _values(candidates: Candidates, numbers: Sequence[int]) -> dict[str, torch.T
 
 
 def _search(
-    shard: Shard, method: ModuleType, candidates: Candidates, variants: Sequence[str], report: Report
+    shard: Shard,
+    method: ModuleType,
+    candidates: Candidates,
+    variants: Sequence[str],
+    report: Report,
+    stage: Stage | None,
 ) -> tuple[dict[str, list[int]], dict[str, torch.Tensor]]:
     """For each variant and unit the candidate of the lowest validation loss, and what that cost it [U].
 
@@ -142,7 +156,7 @@ def _search(
     wide = shard.of([u for u in units for _ in candidates])
     choice = _values(candidates, [*range(times)] * len(units))
     batch = wide.batch(lambda data: data.train)
-    state, _ = fit(method, wide.task(choice), batch, wide.chip, wide.streams, report)
+    state = fit(method, wide.task(choice), batch, wide.chip, wide.streams, report, stage, device=shard.device).state
     held_out = wide.batch(lambda data: data.validation)
     best, paid = {}, {}
     for variant in variants:

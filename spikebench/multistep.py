@@ -4,7 +4,7 @@ A convolution does not look at time, so the T steps of N examples are T x N pict
 is what the library is fastest with. What does look at time, the neurons, is one compiled call a layer
 (``multistep_kernels``), together with batch norm, the pool behind it and the moments of potentials: between two
 convolutions a layer's values are read and written once. Kept for the backward pass are each convolution's inputs and
-outputs, and nothing else.
+outputs, and nothing else. On other devices than the CPU ``multistep_torch`` does what the kernels do.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import torch
 from torch.nn import functional
 
 from spikebench import multistep_kernels as kernels
+from spikebench import multistep_torch
 from spikebench.data import is_constant
 from spikebench.layered_networks import LayeredNetwork, Link
+from spikebench.multistep_torch import EPSILON, Plan
 from spikebench.neurons import LIFParameters
 from spikebench.surrogates import FAMILIES
-
-#: Added to variances in batch norm.
-EPSILON = 1e-5
 
 
 class How(NamedTuple):
@@ -139,7 +138,7 @@ def present(
             raise ValueError(f"layer {number}: a second path past a shortcut is not defined")
         pool = network.layers[number + 1].kernel if _pooled(network, number) else 1
         sharpness, threshold = parameters.log_sharpness[place], parameters.thresholds[place]
-        plan = _Plan(steps, float(network.neuron.decay), how.family, int(how.smooth), pool, how.edge, how.normalise)
+        plan = Plan(steps, float(network.neuron.decay), how.family, int(how.smooth), pool, how.edge, how.normalise)
         values = [weigh(links[k], parameters.weights[k], sent[links[k].source]) for k in mine]
         gain, bias = parameters.gains[mine[0]], parameters.biases[mine[0]]
         if len(mine) + len(wires) > 1:  # each summand is normalised for itself
@@ -200,20 +199,10 @@ def weigh(link: Link, weights: torch.Tensor, signal: torch.Tensor) -> torch.Tens
     return by_step.contiguous()
 
 
-class _Plan(NamedTuple):
-    """How ``_Spikes`` runs a layer: T, and what ``multistep_kernels.forward`` calls by the same names."""
-
-    steps: int
-    decay: float
-    family: str
-    mode: int
-    pool: int
-    edge: float
-    normalise: bool
-
-
-def _spikes(*arguments: Any) -> tuple[torch.Tensor, ...]:
-    found: tuple[torch.Tensor, ...] = _Spikes.apply(*arguments)  # type: ignore[no-untyped-call]
+def _spikes(currents: torch.Tensor, *others: Any) -> tuple[torch.Tensor, ...]:
+    """A layer of neurons by the kernels, or by torch where they cannot reach the tensors."""
+    run = _Spikes.apply if currents.is_cpu else multistep_torch.spikes
+    found: tuple[torch.Tensor, ...] = run(currents, *others)
     return found
 
 
@@ -229,7 +218,7 @@ class _Spikes(torch.autograd.Function):
         log_sharpness: torch.Tensor,
         threshold: torch.Tensor,
         given: torch.Tensor | None,
-        plan: _Plan,
+        plan: Plan,
     ) -> tuple[torch.Tensor, ...]:
         """What is sent [T, N, H / pool, W / pool, C], moments [MOMENTS, T, C], mean [C] and variance [C]."""
         _, samples, height, width, channels = currents.shape

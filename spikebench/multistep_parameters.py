@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional
 
 from spikebench.layered_networks import LayeredNetwork, Link
-from spikebench.multistep import EPSILON, neurons, trained
+from spikebench.multistep import neurons, trained
+from spikebench.multistep_torch import EPSILON
 from spikebench.neurons import LIFParameters
 
 #: A threshold that is learnt falls no lower.
@@ -95,9 +97,7 @@ class Layout:
                 [w * (2 / w[0].numel()) ** 0.5 for w in drawn.weights],
                 [torch.ones_like(g) for g in drawn.gains],
                 [torch.zeros_like(b) for b in drawn.biases],
-                torch.cat(
-                    [drawn.read_out[:, :-1] / self.network.widths[-1] ** 0.5, torch.zeros(self.network.outputs, 1)], 1
-                ),
+                functional.pad(drawn.read_out[:, :-1] / self.network.widths[-1] ** 0.5, (0, 1)),
                 torch.full_like(drawn.log_sharpness, math.log(sharpness)),
                 torch.full_like(drawn.thresholds, math.atanh(threshold)),
             )

@@ -61,9 +61,18 @@ class Results:
         """The rows of one shard, written as it ends."""
         return self.folder / "shards" / experiment / f"{shard}.parquet"
 
+    def checkpoints(self, experiment: str, shard: str) -> Path:
+        """What the trainings of one shard have learnt so far; there while they go on."""
+        return self.folder / "checkpoints" / experiment / shard
+
     def job(self, job: str) -> Path:
         """The manifest of one finished job."""
         return self.folder / "jobs" / f"{job}.json"
+
+    @property
+    def calibration(self) -> Path:
+        """What a few steps of each kind of training took."""
+        return self.folder / "calibration.json"
 
     @property
     def rows(self) -> Path:

@@ -69,7 +69,7 @@ def _parse(path: Path) -> ast.Module:
 
 
 def fingerprint(kind: str, name: str, root: Path | None = None) -> str:
-    """Hash of the plug-in's syntax tree without docstrings: comments and formatting leave it unchanged."""
+    """Hash of the plug-in's syntax tree without docstrings and ``DEVICES``: comments and formatting change nothing."""
     return fingerprint_of(source(kind, name, root))
 
 
@@ -81,6 +81,7 @@ def fingerprint_of(path: Path) -> str:
 @lru_cache(maxsize=256)
 def _fingerprint(path: Path, modified: int) -> str:
     tree = copy.deepcopy(_tree(path, modified))
+    tree.body = [node for node in tree.body if _assigned(node) != {"DEVICES"}]  # where it runs, not what it does
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if ast.get_docstring(node, clean=False) is not None:
@@ -139,11 +140,17 @@ def _imported_from(tree: ast.Module, name: str) -> Path | None:
 def constant(kind: str, name: str, constant: str, default: Any = None, root: Path | None = None) -> Any:
     """A literal module constant of the plug-in (for example ``MODES``), without importing it."""
     for node in _parse(source(kind, name, root)).body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if any(isinstance(t, ast.Name) and t.id == constant for t in targets):
-                return ast.literal_eval(node.value)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None and constant in _assigned(node):
+            return ast.literal_eval(node.value)
     return default
+
+
+def _assigned(node: ast.stmt) -> set[str]:
+    """The names that a statement gives a value."""
+    if not isinstance(node, ast.Assign | ast.AnnAssign):
+        return set()
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
 def training_of(method: str, variant: str, root: Path | None = None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,7 +64,7 @@ def write(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
         pq.write_table(pa.Table.from_pylist(ordered, schema=SCHEMA), temporary, compression="zstd")
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path | IO[bytes]) -> list[dict[str, Any]]:
     """The rows of a file; none where there is no such file, or it is damaged (then its cells simply run again)."""
     try:
         table = pq.read_table(path, schema=SCHEMA)
@@ -93,7 +93,10 @@ def surroundings(root: Path) -> dict[str, str]:
     from importlib.metadata import version
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+        except FileNotFoundError:  # there is no git, as in many containers
+            return ""
         return done.stdout.strip() if done.returncode == 0 else ""
 
     names = ("spikebench", "torch", "numpy", "numba", "snntorch")

@@ -20,7 +20,7 @@ NARROWEST = 0.05
 Gradient = Callable[[torch.Tensor], torch.Tensor]
 
 
-def sensitivity(gradient: Gradient, layers: int) -> torch.Tensor:
+def sensitivity(gradient: Gradient, layers: int, device: torch.device | None = None) -> torch.Tensor:
     """How the weights' surrogate gradient depends on each layer's log k, [L, Q], by central differences.
 
     Of surrogates with edges, as the rectangular one, only a difference sees that a potential falls in or out.
@@ -28,8 +28,9 @@ def sensitivity(gradient: Gradient, layers: int) -> torch.Tensor:
     Args:
         gradient: [Q], as a function of what is added to the log k of the layers, [L].
         layers: L.
+        device: of what is added; None is the default device.
     """
-    offsets = STEP * torch.eye(layers)
+    offsets = STEP * torch.eye(layers, device=device)
     return torch.stack([(gradient(offset) - gradient(-offset)) / (2 * STEP) for offset in offsets])
 
 
@@ -46,14 +47,15 @@ def look_ahead(gradient: torch.Tensor, sensitivity: torch.Tensor, rate: float) -
     return -rate * (sensitivity @ gradient)
 
 
-def difference(loss: Gradient, layers: int) -> torch.Tensor:
+def difference(loss: Gradient, layers: int, device: torch.device | None = None) -> torch.Tensor:
     """Slopes [L] of a loss in the layers' log k by central differences: what a look-ahead gradient is held to.
 
     Args:
         loss: [], as a function of what is added to the log k of the layers, [L].
         layers: L.
+        device: of what is added; None is the default device.
     """
-    offsets = 2 * STEP * torch.eye(layers)
+    offsets = 2 * STEP * torch.eye(layers, device=device)
     return torch.stack([(loss(offset) - loss(-offset)) / (4 * STEP) for offset in offsets])
 
 
@@ -70,6 +72,6 @@ def from_statistics(gains: Sequence[torch.Tensor], thresholds: torch.Tensor, dec
         steps: T.
     """
     gamma = torch.stack([gain.mean() for gain in gains]).clamp(min=NARROWEST)
-    growth = torch.full((steps,), math.sqrt(1 + decay**2))
+    growth = torch.full((steps,), math.sqrt(1 + decay**2), device=thresholds.device)
     growth[0] = 1.0
     return -(2 * (gamma * thresholds)[:, None] * growth).log()

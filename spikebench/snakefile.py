@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from spikebench import cluster
 from spikebench import config as configuration
 from spikebench.errors import UserError
 from spikebench.paths import Results
@@ -35,6 +36,14 @@ def readable_or_exit(root: Path) -> None:
     """Check that ``config/config.yaml`` can be read, before Snakemake's ``configfile:``, which names no line."""
     try:
         configuration.read_main(root)
+    except UserError as error:
+        _exit(str(error))
+
+
+def settle_or_exit(executor: Any) -> None:
+    """Choose how a cluster is asked what became of jobs (``cluster.settle``), or say why that cannot be known."""
+    try:
+        cluster.settle(executor)
     except UserError as error:
         _exit(str(error))
 

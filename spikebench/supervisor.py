@@ -10,6 +10,7 @@ import json
 import math
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from spikebench import rows as row_file
 from spikebench.config import Config
 from spikebench.paths import Results, replacing
 from spikebench.progress import Progress
+from spikebench.resources import wants_gpu
+from spikebench.seeds import digest
 from spikebench.sweep import Job, Planned
 
 Rows = list[dict[str, Any]]
@@ -39,6 +42,14 @@ class _TimedOut(Exception):
 
 class _Failed(Exception):
     """The worker answered with an error, or died."""
+
+
+class _Killed(_Failed):
+    """Somebody killed it, most likely for the memory it took."""
+
+
+class GaveUp(Exception):
+    """A cluster killed the worker; another try of the job, with more memory, is better than rows that say so."""
 
 
 class _Worker:
@@ -86,7 +97,8 @@ class _Worker:
             code = process.wait()
             self._process = None
             cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-            raise _Failed(f"the worker process died ({cause}); out of memory is a common cause")
+            kind = _Killed if code == -signal.SIGKILL else _Failed
+            raise kind(f"the worker process died ({cause}); out of memory is a common cause")
         try:
             message: dict[str, Any] = json.loads(answer)
         except ValueError:
@@ -142,7 +154,7 @@ def die_with_parent(parent: int | None = None) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run_job(job: Job, config: Config, retry: str = "none", log: Path | None = None) -> None:
+def run_job(job: Job, config: Config, retry: str = "none", log: Path | None = None, patient: bool = False) -> None:
     """Train what is stale or missing of a job's shards, then write its manifest.
 
     Finished shards are skipped, so a job that was killed goes on where it was.
@@ -152,6 +164,10 @@ def run_job(job: Job, config: Config, retry: str = "none", log: Path | None = No
         config: of the plan.
         retry: the token that made it run (``snakefile.retry_token``), recorded in the manifest.
         log: gets what the job and its worker say; None leaves it to standard error.
+        patient: whether there will be another try with more memory, so that a killed worker makes no row yet.
+
+    Raises:
+        GaveUp: it was killed, and there will.
     """
     run = _Run(job.name)
     results = Results(config.name, config.root)
@@ -176,13 +192,14 @@ def run_job(job: Job, config: Config, retry: str = "none", log: Path | None = No
             }
             progress.skip(len(fresh))
             missing = [p for p in planned if p.cell.id not in fresh]
-            made = list(_train(missing, config, worker, progress)) if missing else []
+            made = list(_train(missing, config, worker, progress, patient)) if missing else []
             run.trained(made)
             # The axes that are not part of a cell's identity may have changed although its numbers are fresh.
             kept = [{**fresh[p.cell.id], "sweeps": p.sweeps, "paper": p.paper} for p in planned if p.cell.id in fresh]
             rows = [*kept, *made]
             if made or len(known) != len(rows) or kept != list(fresh.values()):
                 row_file.write(rows, path)
+            _forget(results.checkpoints(planned[0].cell.experiment, shard), planned, rows)
             hashes[shard] = row_file.content_hash(rows)
             statuses.update(row["status"] for row in rows)
     finally:
@@ -237,10 +254,29 @@ class _Run:
             temporary.write_text(json.dumps({"job": self._job, "runs": [*runs, run]}, indent=1) + "\n")
 
 
-def _train(planned: Sequence[Planned], config: Config, worker: _Worker, progress: Progress) -> Iterator[dict[str, Any]]:
+def _checkpoints(folder: Path, group: Sequence[Planned]) -> Path:
+    """Of cells that are trained together, as they are now: others, or changed ones, start anew."""
+    return folder / digest([[p.cell.id, p.digest] for p in group], 12)
+
+
+def _forget(folder: Path, planned: Sequence[Planned], rows: Rows) -> None:
+    """Remove a shard's checkpoints, but those of cells that ran out of time: a longer limit lets them go on."""
+    late = {row["cell"] for row in rows if row["status"] == "timed-out"}
+    kept = {_checkpoints(folder, [p]) for p in planned if p.cell.id in late}
+    for path in folder.glob("*"):
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+    if not kept:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _train(
+    planned: Sequence[Planned], config: Config, worker: _Worker, progress: Progress, patient: bool
+) -> Iterator[dict[str, Any]]:
     """Rows of these cells of one shard: all at once, where that fails one by one, so that the guilty stand alone."""
-    limits = config.main["limits"]
+    limits = {name: seconds * config.scale for name, seconds in config.main["limits"].items()}
     surroundings = row_file.surroundings(config.root)
+    folder = Results(config.name, config.root).checkpoints(planned[0].cell.experiment, planned[0].shard)
 
     def ask(group: Sequence[Planned], seconds: float) -> Rows:
         cell = group[0].cell
@@ -250,15 +286,23 @@ def _train(planned: Sequence[Planned], config: Config, worker: _Worker, progress
             "settings": config.method_settings(cell.method, json.loads(cell.settings)),
             "faults": {p.cell.fault: config.faults[p.cell.fault] for p in group},
             "root": str(config.root),
+            "checkpoints": str(_checkpoints(folder, group)),
+            "checkpoint_seconds": config.main["checkpoints"]["seconds"],
+            "device": config.main["device"] if wants_gpu(cell, config) else "cpu",
         }
-        return worker.ask(request, seconds, lambda share: progress.show(share * len(group)))
+        try:
+            return worker.ask(request, seconds, lambda share: progress.show(share * len(group)))
+        except _Killed as killed:
+            if patient:
+                raise GaveUp(f"{killed}: to be tried again with more") from None
+            raise
 
     def alone(p: Planned) -> dict[str, Any]:
         started, clock = time.time(), time.monotonic()
         try:
             return ask([p], limits["cell_seconds"])[0]
         except _TimedOut:
-            error = f"killed after {limits['cell_seconds']} s (limits.cell_seconds of config/config.yaml)"
+            error = f"killed after {limits['cell_seconds']:g} s (limits.cell_seconds of config/config.yaml)"
             outcome = {"status": "timed-out", "error": error}
         except _Failed as failure:
             outcome = {"status": "failed", "error": str(failure)}

@@ -102,7 +102,8 @@ def parameters(task: Task, parts: Parts, offset: torch.Tensor | None = None) -> 
         offset: [L], added to log k.
     """
     settings, layers, steps = task.settings, len(parts.log_sharpness), task.info.steps
-    thresholds = parts.learnt_thresholds if learns_thresholds(task) else torch.full((layers,), float(NEURON.threshold))
+    fixed = torch.full_like(parts.thresholds, float(NEURON.threshold))
+    thresholds = parts.learnt_thresholds if learns_thresholds(task) else fixed
     log_k = parts.log_sharpness.mean().expand(layers) if settings.shared_sharpness else parts.log_sharpness
     if learns_sharpness(task) and settings.psg == "p3":
         log_k_of_steps = sharpness.from_statistics(
@@ -162,7 +163,7 @@ def show(
         how_compared = (not settings.through_spikes, settings.by_layer)
         of_layers = [potential_shift.shift(divergence, m, v, *how_compared) for m, v in layers]
     else:
-        of_layers = [torch.zeros(())]
+        of_layers = [loss.new_zeros(())]
     return Shown(loss, torch.stack(of_layers).mean(), course)
 
 
@@ -188,7 +189,7 @@ def descend(
         made_with = rate * schedule(task, number - 1) / schedule(task, number)  # of the step before this one
         log_sharpness = sharpness.look_ahead(gradient, net.sensitivity, made_with)
         sensitivity = sharpness.sensitivity(
-            lambda offset: weights_gradient(task, net.vector, inputs, targets, offset), arranged.layers
+            lambda offset: weights_gradient(task, net.vector, inputs, targets, offset), arranged.layers, vector.device
         )
     if shown.shift.requires_grad:
         (other,) = torch.autograd.grad(shown.shift, vector)
@@ -201,17 +202,17 @@ def descend(
         weight = torch.minimum(weight, wanted / min(number + 1, epoch) / other.norm().clamp(min=1e-12))
         gradient = gradient + (settings.matching if matched is not None else weight) * other
     gradient = arranged.join(arranged.split(gradient)._replace(log_sharpness=log_sharpness))
-    rates, decays = _by_coordinate(task, arranged)
+    rates, decays = _by_coordinate(task, arranged, net.vector)
     momentum = settings.momentum * net.momentum + gradient + settings.weight_decay * decays * net.vector
     of_links = [torch.stack(shown.course.statistics[k]) for k in range(len(arranged.links))]
     running = net.running + RUNNING * (torch.cat(of_links, dim=1) - net.running)
     return Net(net.vector - rate * rates * momentum, momentum, running, norms, sensitivity), shown
 
 
-def _by_coordinate(task: Task, arranged: Layout) -> tuple[torch.Tensor, torch.Tensor]:
-    """[Q] each: learning rates in multiples of that of the weights, and whether there is weight decay."""
-    settings, ones = task.settings, arranged.split(torch.ones(arranged.size))
-    thresholds = torch.full((arranged.layers,), float(learns_thresholds(task)))
+def _by_coordinate(task: Task, arranged: Layout, vector: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As ``vector`` [Q] each: learning rates in multiples of the weights' own, and whether there is weight decay."""
+    settings, ones = task.settings, arranged.split(torch.ones_like(vector))
+    thresholds = float(learns_thresholds(task)) * ones.thresholds
     rates = ones._replace(log_sharpness=settings.sharpness_rate * ones.log_sharpness, thresholds=thresholds)
     decays = ones._replace(log_sharpness=settings.decayed_sharpness * ones.log_sharpness, thresholds=thresholds)
     return arranged.join(rates), arranged.join(decays)
@@ -223,7 +224,7 @@ def weights_gradient(
     """The loss's surrogate gradient [Q] with an offset of log k; 0 in sharpness and thresholds."""
     arranged, leaf = layout(task), vector.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(show(task, leaf, inputs, targets, offset, bare=True).loss, leaf)
-    none = torch.zeros(arranged.layers)
+    none = gradient.new_zeros(arranged.layers)
     return arranged.join(arranged.split(gradient)._replace(log_sharpness=none, thresholds=none))
 
 
@@ -240,5 +241,5 @@ def agreement(task: Task, net: Net, inputs: torch.Tensor, targets: torch.Tensor,
         with torch.no_grad():
             return show(task, net.vector - rate * found, inputs[half:], targets[half:], bare=True).loss
 
-    true = sharpness.difference(later, arranged.layers)
+    true = sharpness.difference(later, arranged.layers, net.vector.device)
     return 0.5 + 0.5 * true.sign() * arranged.split(gradient).log_sharpness.sign()

@@ -258,17 +258,17 @@ def make_plan(config: Config) -> Plan:
 
 def _pack(shards: Mapping[tuple[str, str, str], list[Planned]], config: Config) -> Iterator[tuple[str, Job]]:
     """Fill jobs up to ``jobs.seconds``, more in costly presets. Shards keep their order: a new one moves few others."""
-    most = config.main["jobs"]["seconds"] * max(1.0, config.preset["cost"])
+    most = config.main["jobs"]["seconds"] * config.scale
     groups: dict[tuple[str, str], dict[str, tuple[Planned, ...]]] = defaultdict(dict)
     for (experiment, method, shard), planned in shards.items():
         groups[experiment, method][shard] = tuple(planned)
+    load_of = cache(lambda dataset: float(plugins.constant("datasets", dataset, "LOAD", 1.0, config.root)))
     for (experiment, method), members in groups.items():
         own = float(plugins.constant("methods", method, "SECONDS_PER_CELL", 1.0, config.root)) * config.preset["cost"]
         bins: list[dict[str, tuple[Planned, ...]]] = [{}]
         seconds = [0.0]
         for shard, cells in members.items():
-            load = float(plugins.constant("datasets", cells[0].cell.dataset, "LOAD", 1.0, config.root))
-            forecast = own * load * cells[0].cost * _trainings(cells)
+            forecast = own * load_of(cells[0].cell.dataset) * cells[0].cost * _trainings(cells)
             if bins[-1] and seconds[-1] + forecast > most:
                 bins.append({})
                 seconds.append(0.0)

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from spikebench import evaluation, plugins
+from spikebench import devices, evaluation, plugins
 from spikebench.architectures import feedback_network
+from spikebench.checkpoints import Checkpoints
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
 from spikebench.data import Batch, DataInfo, SpikeData
@@ -55,6 +56,8 @@ class Work:
         faults: coefficients of each of their fault families.
         root: of the project.
         data: for the data set's ``Settings``, beside the sweep's own.
+        checkpoints: where trainings are saved while they go on; None saves nothing.
+        device: what training may run on: ``auto``, ``cuda`` or ``cpu``, see ``devices.name_for``.
     """
 
     cells: Sequence[Cell]
@@ -62,6 +65,8 @@ class Work:
     faults: Mapping[str, Mapping[str, float]]
     root: Path
     data: Mapping[str, Any] = field(default_factory=dict)
+    checkpoints: Checkpoints | None = None
+    device: str = "cpu"
 
 
 def train(work: Work, report: Report = lambda share: None) -> list[Row]:
@@ -80,7 +85,7 @@ def train(work: Work, report: Report = lambda share: None) -> list[Row]:
         raise Unavailable(f"{shared.method} does not train {shared.mode}; its modes: {', '.join(method.MODES)}")
     groups: dict[object, list[Cell]] = defaultdict(list)
     for cell in work.cells:
-        groups[method.BATCHED or _unit(cell)].append(cell)
+        groups[method.BATCHED or unit_of(cell)].append(cell)
     rows: dict[Cell, Row] = {}
     for number, cells in enumerate(groups.values()):
 
@@ -91,23 +96,25 @@ def train(work: Work, report: Report = lambda share: None) -> list[Row]:
     return [rows[cell] for cell in work.cells]
 
 
-def _unit(cell: Cell) -> Unit:
+def unit_of(cell: Cell) -> Unit:
     """What cells that are variants of one training share."""
     return Unit(cell.fault, cell.severity, cell.repetition, cell.crossed)
 
 
 def _train_together(work: Work, method: ModuleType, report: Report) -> dict[Cell, Row]:
     started, clock = time.time(), time.perf_counter()
-    units = list(dict.fromkeys(_unit(cell) for cell in work.cells))
-    shard, tuning = _prepare(work, method, units)
+    units = list(dict.fromkeys(unit_of(cell) for cell in work.cells))
+    shard, tuning = prepare(work, method, units)
     # By fault, too: which way a device is simulated is decided by its family alone.
     tested: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in work.cells:
         tested[cell.variant, cell.fault].append(cell)
-    learnt = learn(shard, tuning, method, list(dict.fromkeys(variant for variant, _ in tested)), report)
+    learnt = learn(
+        shard, tuning, method, list(dict.fromkeys(variant for variant, _ in tested)), report, work.checkpoints
+    )
     rows: dict[Cell, Row] = {}
     for (variant, _), cells in tested.items():
-        mine = [units.index(_unit(cell)) for cell in cells]
+        mine = [units.index(unit_of(cell)) for cell in cells]
         rows |= dict(zip(cells, _measure(cells, shard.of(mine), method, learnt[variant].of(mine)), strict=True))
     common = {
         "gradient_steps": float(steps_paid(shard)),
@@ -185,7 +192,7 @@ def _map(shard: Shard, method: ModuleType, learnt: Learnt, variant: str) -> dict
     return maps
 
 
-def _prepare(work: Work, method: ModuleType, units: Sequence[Unit]) -> tuple[Shard, Shard | None]:
+def prepare(work: Work, method: ModuleType, units: Sequence[Unit]) -> tuple[Shard, Shard | None]:
     """What is trained, and the unit that hyper-parameters are chosen for where the method chooses them once."""
     shared = work.cells[0]
     given = {**json.loads(shared.data_settings), **work.data, "kind": shared.data_kind, "source": shared.data_source}
@@ -221,6 +228,7 @@ def _prepare(work: Work, method: ModuleType, units: Sequence[Unit]) -> tuple[Sha
         index=[list(splits).index(d.split_sha256) for d in data],
         seeds=[_training_seed(shared, training, draw["seed"]) for draw in draws],
         chip=SimulatedChip(net, specs, chips, info.binary_inputs, reads),
+        device=devices.name_for(work.device, method, shared),
     )
     if not getattr(settings, "tune_once", False):
         return shard, None

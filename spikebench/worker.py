@@ -51,8 +51,9 @@ def main() -> None:
 def _answer(request: dict[str, Any], answers: Any) -> dict[str, Any]:
     """The rows of a request's cells, or what went wrong with them."""
     from spikebench import training
+    from spikebench.checkpoints import Checkpoints
 
-    started, said = time.time(), time.monotonic()
+    started, said, saved = time.time(), time.monotonic(), request.get("checkpoints", "")
 
     def report(share: float) -> None:
         nonlocal said
@@ -66,6 +67,8 @@ def _answer(request: dict[str, Any], answers: Any) -> dict[str, Any]:
         data=request["data"],
         faults=request["faults"],
         root=Path(request["root"]),
+        checkpoints=Checkpoints(Path(saved), request["checkpoint_seconds"]) if saved else None,
+        device=request.get("device", "cpu"),
     )
     try:
         return {"rows": training.train(work, report)}

@@ -81,7 +81,8 @@ def train(method: ModuleType, task: Task, batch: Batch, chip: SimulatedChip, rou
 def fitted(method: ModuleType, task: Task, split: Split, chip: SimulatedChip) -> tuple[Any, dict[str, torch.Tensor]]:
     """The state and traces after the settings' epochs, as ``fitting`` trains."""
     batch = Batch.stack([split], [0] * chip.devices)
-    return fitting.fit(method, task, batch, chip, streams(task), lambda share: None)
+    found = fitting.fit(method, task, batch, chip, streams(task), lambda share: None)
+    return found.state, found.traces
 
 
 def alone(task: Task, cell: int) -> Task:

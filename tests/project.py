@@ -113,9 +113,9 @@ class Running:
     process: subprocess.Popen[bytes]
     file: Path
 
-    def wait(self) -> Done:
+    def wait(self, seconds: float = 240) -> Done:
         try:
-            return Done(self.process.wait(timeout=240), self.file.read_text())
+            return Done(self.process.wait(timeout=seconds), self.file.read_text())
         finally:
             if self.process.poll() is None:
                 self.process.kill()

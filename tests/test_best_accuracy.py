@@ -220,10 +220,10 @@ def test_a_method_is_told_how_many_rounds_there_are_while_it_trains(root: Path, 
 def test_after_each_pass_over_the_examples(method: ModuleType, epochs: int, size: int, expected: list[int]) -> None:
     info, settings = DataInfo("classification", 3, 2, 4, False), method.Settings(epochs=epochs, batch_size=size)
     task = Task(Network(3, (4,), 2), info, settings, "off-chip", {"rate": torch.ones(1)})
-    batch, called = Batch(torch.ones(1, 20, 4, 3), torch.zeros(1, 20, dtype=torch.int64), torch.tensor([0])), []
+    batch = Batch(torch.ones(1, 20, 4, 3), torch.zeros(1, 20, dtype=torch.int64), torch.tensor([0]))
     chip = type("Chip", (), {"count_activity": True})()
-    state, _ = fit(method, task, batch, chip, Streams((1,)), lambda _: None, lambda s: called.append(int(s.round)))
-    assert called == expected and int(state.round) == expected[-1]
+    fitted = fit(method, task, batch, chip, Streams((1,)), lambda _: None, keep_epochs=True)
+    assert [int(state.round) for state in fitted.epochs] == expected and int(fitted.state.round) == expected[-1]
 
 
 def test_the_accuracy_is_the_rows(root: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import cached_property
 
 import numpy as np
@@ -66,6 +67,14 @@ class SimulatedChip:
         steady = self.lossless and not any(spec.programming_noise or spec.read_noise for spec in specs)
         self.deterministic = steady and not self.glm
         self._uses: Counter[str] = Counter()
+
+    def history(self) -> tuple[list[torch.Tensor], dict[str, int]]:
+        """What the meter counted, in the order of its fields, and how often what was drawn: all that changes in use."""
+        return [getattr(self.meter, part.name) for part in fields(Meter)], dict(self._uses)
+
+    def restore(self, counts: Sequence[torch.Tensor], uses: Mapping[str, int]) -> None:
+        """Become the devices that had this ``history``."""
+        self.meter, self._uses = Meter(*counts), Counter(uses)
 
     @property
     def devices(self) -> int:

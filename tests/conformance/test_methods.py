@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from project import CHECKOUT, Project
-from safetensors.torch import load_file, save_file
 
 from spikebench import config, fitting, plugins, rows, training, worker
+from spikebench.checkpoints import Checkpoints
 from spikebench.chip.faults import FaultSpec
 from spikebench.chip.simulated import SimulatedChip
 from spikebench.data import Batch
@@ -345,22 +345,33 @@ class Course:
 
 class TestState:
     @each
-    def test_a_training_that_was_saved_in_the_middle_ends_with_the_same_bits(self, arm: Arm, tmp_path: Path) -> None:
-        course = Course(arm)
-        rounds = course.rounds
-        whole = course.go_on(course.begin(), rounds)
-        half = course.go_on(course.begin(), rounds // 2)
-        assert all(isinstance(tensor, torch.Tensor) for tensor in half)
-        save_file(
-            {name: tensor.contiguous() for name, tensor in half._asdict().items()}, tmp_path / "state.safetensors"
-        )
-        course = Course(arm)  # as in a new process
-        again = type(half)(**load_file(tmp_path / "state.safetensors"))
-        resumed = course.go_on(again, rounds - rounds // 2)
-        for name, tensor in whole._asdict().items():
-            assert torch.equal(tensor, getattr(resumed, name)), name
-            assert tensor.dtype == getattr(resumed, name).dtype
-        assert any(not torch.equal(a, b) for a, b in zip(whole, course.begin(), strict=True)), "it was trained at all"
+    def test_a_training_that_was_killed_goes_on_with_the_same_bits(
+        self, arm: Arm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Once in the search and once in the training; only the round that was cut off is made again."""
+        steps, step = [0], arm.module.step
+
+        def counted(*arguments: Any) -> Any:
+            steps[0] += 1
+            return step(*arguments)
+
+        monkeypatch.setattr(arm.module, "step", counted)
+        asked = work([cell(arm, repetition=r) for r in (0, 1)])
+        whole, made = training.train(asked), steps[0]
+        for moment in (0.3, 0.8, 2.0):
+
+            def kill(share: float, moment: float = moment) -> None:
+                if share >= moment:
+                    raise KeyboardInterrupt
+
+            saving = dataclasses.replace(asked, checkpoints=Checkpoints(tmp_path / "saved", seconds=0))
+            try:
+                resumed = training.train(saving, kill)
+            except KeyboardInterrupt:
+                assert moment < 1
+        assert steps[0] == 2 * made + 2
+        for before, after in zip(whole, resumed, strict=True):
+            assert {c: json.dumps(before.get(c)) for c in MADE} == {c: json.dumps(after.get(c)) for c in MADE}
 
     @pytest.mark.parametrize("arm", FIRST.values(), ids=name_of)
     def test_every_tensor_has_the_cells_first(self, arm: Arm) -> None:

@@ -168,7 +168,7 @@ def test_a_separable_problem_is_learnt(mode: str, severity: float) -> None:
     chip = faulty(severity)
     task = course(mode, chip, [0.01, 0.01], steps=200)
     batch = Batch.stack([separable(64, s) for s in (0, 1)], [0, 1])
-    state, traces = training.fit(BACKPROP, task, batch, chip, STREAMS, lambda share: None)
+    state, traces, _ = training.fit(BACKPROP, task, batch, chip, STREAMS, lambda share: None)
     prediction = BACKPROP.predict(task, state, batch.inputs, batch.index, chip)
     right = prediction.probabilities[:, 0].argmax(dim=-1) == batch.targets
     assert (right.double().mean(dim=1) > 0.95).all()
@@ -180,7 +180,7 @@ def test_the_number_of_steps_is_the_same_at_every_training_size(samples: int) ->
     chip = faulty()
     task = course("in-the-loop", chip, [0.01, 0.01], steps=12)
     batch = Batch.stack([separable(samples)], [0, 0])
-    state, traces = training.fit(BACKPROP, task, batch, chip, STREAMS, lambda share: None)
+    state, traces, _ = training.fit(BACKPROP, task, batch, chip, STREAMS, lambda share: None)
     assert int(state.round) == 12 == task.settings.gradient_steps
     assert traces["train_loss"].shape == (12, 2)
     assert chip.meter.presentations.tolist() == [12 * min(samples, 32)] * 2

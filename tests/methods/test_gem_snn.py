@@ -61,7 +61,8 @@ def exclusive(samples: int) -> Split:
 def fitted(task: Task, split: Split, chip: SimulatedChip) -> tuple[Any, dict[str, torch.Tensor]]:
     """The state and traces after the settings' epochs."""
     batch, cells = Batch.stack([split], [0] * chip.devices), chip.devices
-    return fitting.fit(GEM, task, batch, chip, Streams(tuple(range(31, 31 + cells))), lambda share: None)
+    found = fitting.fit(GEM, task, batch, chip, Streams(tuple(range(31, 31 + cells))), lambda share: None)
+    return found.state, found.traces
 
 
 def accuracy(task: Task, state: Any, split: Split, chip: SimulatedChip) -> torch.Tensor:

@@ -118,6 +118,13 @@ class TestPlans:
         assert done.status == 0
         assert NOTHING in done.said
 
+    def test_a_report_of_what_there_is_does_not_hide_what_is_missing(self, finished: Project) -> None:
+        """`make report` makes all that is wanted in the end, of fewer rows."""
+        job = next(iter(finished.plan().jobs))
+        finished.results.job(job).unlink()
+        assert finished.run("spikebench", "all-from-rows").status == 0
+        assert finished.snakemake("-n").count("train") == 1
+
     def test_another_margin_judges_anew_and_trains_nothing(self, finished: Project) -> None:
         margin = "    margin: 0.0{}\n    floor:\n      arm: *backprop\n"
         finished.edit("config/claims.yaml", margin.format(2), margin.format(3))

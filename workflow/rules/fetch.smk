@@ -32,10 +32,11 @@ rule prepare:
     priority: 1000  # before training, which would keep it waiting for the cores
     conda:
         "../envs/spikebench.yaml"
-    threads: lambda wildcards: PLAN.data[wildcards.data].threads
+    # One for all: while another job holds a core, what wants two would wait behind all that wants one.
+    threads: max((data.threads for data in PLAN.data.values() if data.source), default=1)
     resources:
-        runtime=120,
-        mem_mb=4000,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
     params:
         attempt=lambda wildcards: attempt(STORE.ready(wildcards.data), config["retry"]),
     shell:

@@ -12,12 +12,14 @@ rule train:
         "../envs/spikebench.yaml"
     threads: 1
     resources:
-        runtime=60,
-        mem_mb=3000,
+        runtime=lambda wildcards, attempt: resources_of(PLAN.jobs[wildcards.job], PLAN.config).after(attempt).minutes,
+        mem_mb=lambda wildcards, attempt: resources_of(PLAN.jobs[wildcards.job], PLAN.config).after(attempt).memory_mb,
+        gpu=lambda wildcards: resources_of(PLAN.jobs[wildcards.job], PLAN.config).gpus,
+        attempt=lambda wildcards, attempt: attempt,
     params:
         digest=lambda wildcards: PLAN.jobs[wildcards.job].digest,
         retry=lambda wildcards: retry_token(RESULTS, wildcards.job, config["retry"]),
     shell:
         # exec: the supervisor must be Snakemake's own child, to see when it dies; $PPID is Snakemake.
         "exec spikebench train --job {wildcards.job} --digest {params.digest}"
-        " --retry-token {params.retry:q} --log {log} --parent $PPID"
+        " --retry-token {params.retry:q} --attempt {resources.attempt} --log {log} --parent $PPID"

@@ -1,0 +1,101 @@
+"""Where a training runs: on the CPU, or on a GPU where the method can and there is one. All else is on the CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from spikebench.errors import UserError
+from spikebench.seeds import Streams
+from spikebench.sweep import Cell
+
+
+class _Moved(Streams):
+    """The CPU's draws, moved to the default device: a GPU's own would be other numbers."""
+
+    def generators(self, *label: object) -> list[torch.Generator]:
+        with torch.device("cpu"):
+            return super().generators(*label)
+
+    def normal(self, shape: Sequence[int], *label: object) -> torch.Tensor:
+        with torch.device("cpu"):
+            drawn = super().normal(shape, *label)
+        return drawn.to(torch.get_default_device())
+
+    def permutation(self, length: int, *label: object) -> torch.Tensor:
+        with torch.device("cpu"):
+            drawn = super().permutation(length, *label)
+        return drawn.to(torch.get_default_device())
+
+
+def streams_for(streams: Streams, device: str) -> Streams:
+    """Randomness for what runs on a device: the same numbers on each."""
+    return streams if device == "cpu" else _Moved(streams.seeds)
+
+
+def name_for(asked: str, method: ModuleType, cell: Cell) -> str:
+    """``cuda`` or ``cpu``, where a cell is trained.
+
+    A GPU is for methods whose ``DEVICES`` name ``cuda``, off-chip, where no simulated device is met in training, and
+    for networks with an architecture.
+
+    Args:
+        asked: ``auto`` takes a GPU where there is one, ``cuda`` insists on it, ``cpu`` never takes one.
+        method: the plug-in.
+        cell: any of those that are trained together.
+
+    Raises:
+        UserError: a GPU is insisted on and there is none.
+    """
+    able = "cuda" in getattr(method, "DEVICES", ("cpu",)) and cell.mode == "off-chip"
+    if asked == "cpu" or not able or "architecture" not in json.loads(cell.network):
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if asked == "cuda":
+        raise UserError("device: cuda, but PyTorch finds no GPU here: install its CUDA build, or choose auto or cpu")
+    return "cpu"
+
+
+def prepare(device: str) -> None:
+    """Have a GPU give the same bits each time, in full single precision; to be called before it is first used."""
+    if device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
+@contextmanager
+def context(device: str) -> Iterator[None]:
+    """Tensors are made on the device, and only by algorithms that give the same bits each time; the CPU's always do."""
+    if device == "cpu":
+        yield
+        return
+    prepare(device)
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.device(device):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def moved(tensors: Any, device: str) -> Any:
+    """A NamedTuple of tensors on a device; a current that is constant in time stays so, stored once."""
+
+    def own(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.device.type == device:
+            return tensor
+        if tensor.dim() > 1 and tensor.stride(-2) == 0:
+            return tensor[..., :1, :].to(device).expand(tensor.shape)
+        return tensor.to(device)
+
+    return type(tensors)(*map(own, tensors))
