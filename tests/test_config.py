@@ -62,7 +62,7 @@ def gone(file: str) -> Callable[[Project], None]:
 
 #: What is wrong, and what the sentence must name: the file, the key, what was found, what is allowed.
 MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
-    "key of config.yaml": (main_keys(presett="x"), [CONFIG, "'presett'", "allowed: data, experiments"]),
+    "key of config.yaml": (main_keys(presett="x"), [CONFIG, "'presett'", "allowed: checkpoints, data"]),
     "key inside limits": (
         main_keys(limits={"cell_seconds": 1, "shard_second": 1}),
         [CONFIG, "limits", "'shard_second'", "allowed: cell_seconds, shard_seconds"],
