@@ -66,8 +66,7 @@ def calibrate(plan: Plan, say: Say) -> str:
     path = Results(config.name, config.root).calibration
     for number, (kind, planned) in enumerate((every := resources.kinds(plan)).items(), 1):
         cell = planned[0].cell
-        asked = config.main["device"] if resources.wants_gpu(cell, config) else "cpu"
-        device = devices.name_for(asked, plugins.load("methods", cell.method, config.root), cell)
+        device = devices.choose(resources.device(cell, config))
         known = resources.calibration(config).get(kind, {})
         if known.get("status") == "ok" and known["device"] == device and known["digest"] == planned[0].digest:
             found[kind] = dict(known)

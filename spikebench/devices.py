@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 import torch
 
 from spikebench.errors import UserError
 from spikebench.seeds import Streams
-from spikebench.sweep import Cell
 
 
 class _Moved(Streams):
@@ -39,24 +36,16 @@ def streams_for(streams: Streams, device: str) -> Streams:
     return streams if device == "cpu" else _Moved(streams.seeds)
 
 
-def name_for(asked: str, method: ModuleType, cell: Cell) -> str:
-    """``cuda`` or ``cpu``, where a cell is trained.
-
-    A GPU is for methods whose ``DEVICES`` name ``cuda``, off-chip, where no simulated device is met in training, and
-    for networks with an architecture.
+def choose(asked: str) -> str:
+    """``cuda`` or ``cpu``, for a training that may use a GPU (``resources.wants_gpu`` says which may).
 
     Args:
         asked: ``auto`` takes a GPU where there is one, ``cuda`` insists on it, ``cpu`` never takes one.
-        method: the plug-in.
-        cell: any of those that are trained together.
 
     Raises:
         UserError: a GPU is insisted on and there is none.
     """
-    able = "cuda" in getattr(method, "DEVICES", ("cpu",)) and cell.mode == "off-chip"
-    if asked == "cpu" or not able or "architecture" not in json.loads(cell.network):
-        return "cpu"
-    if torch.cuda.is_available():
+    if asked != "cpu" and torch.cuda.is_available():
         return "cuda"
     if asked == "cuda":
         raise UserError("device: cuda, but PyTorch finds no GPU here: install its CUDA build, or choose auto or cpu")

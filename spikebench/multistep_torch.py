@@ -41,7 +41,13 @@ class Plan(NamedTuple):
     normalise: bool
 
 
-def spikes(
+def spikes(*layer: Any) -> tuple[torch.Tensor, ...]:
+    """``run_layer`` with its arguments, of which the backward pass keeps nothing else."""
+    found: tuple[torch.Tensor, ...] = checkpoint(run_layer, *layer, use_reentrant=False, preserve_rng_state=False)
+    return found
+
+
+def run_layer(
     currents: torch.Tensor,
     gain: torch.Tensor,
     bias: torch.Tensor,
@@ -51,6 +57,8 @@ def spikes(
     plan: Plan,
 ) -> tuple[torch.Tensor, ...]:
     """From what a link sums to what its neurons send, with batch norm between them.
+
+    Backward it runs once more, in a thread that knows of no default device.
 
     Args:
         currents: [T or 1, N, H, W, C]; one step where they are constant.
@@ -64,23 +72,6 @@ def spikes(
     Returns:
         What is sent [T, N, H / pool, W / pool, C], moments [MOMENTS, T, C], mean [C] and variance [C].
     """
-    found: tuple[torch.Tensor, ...] = checkpoint(
-        _layer, currents, gain, bias, log_sharpness, threshold, given, plan,
-        use_reentrant=False, preserve_rng_state=False,
-    )  # fmt: skip
-    return found
-
-
-def _layer(
-    currents: torch.Tensor,
-    gain: torch.Tensor,
-    bias: torch.Tensor,
-    log_sharpness: torch.Tensor,
-    threshold: torch.Tensor,
-    given: torch.Tensor | None,
-    plan: Plan,
-) -> tuple[torch.Tensor, ...]:
-    """As ``spikes``; backward it runs in a thread that knows of no default device."""
     mean, variance = torch.zeros_like(bias), torch.ones_like(gain)
     scale, shift = gain, bias
     if plan.normalise:

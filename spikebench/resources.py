@@ -64,6 +64,11 @@ def wants_gpu(cell: Cell, config: Config) -> bool:
     return "cuda" in able and cell.mode == "off-chip" and "architecture" in json.loads(cell.network)
 
 
+def device(cell: Cell, config: Config) -> str:
+    """What a cell is to be trained on: ``device`` of the configuration where it wants a GPU, else the CPU."""
+    return str(config.main["device"]) if wants_gpu(cell, config) else "cpu"
+
+
 def calibration(config: Config) -> Mapping[str, Mapping[str, Any]]:
     """What ``spikebench calibrate`` measured, by kind; empty where nobody did."""
     try:

@@ -26,7 +26,7 @@ from spikebench import rows as row_file
 from spikebench.config import Config
 from spikebench.paths import Results, replacing
 from spikebench.progress import Progress
-from spikebench.resources import wants_gpu
+from spikebench.resources import device
 from spikebench.seeds import digest
 from spikebench.sweep import Job, Planned
 
@@ -288,7 +288,7 @@ def _train(
             "root": str(config.root),
             "checkpoints": str(_checkpoints(folder, group)),
             "checkpoint_seconds": config.main["checkpoints"]["seconds"],
-            "device": config.main["device"] if wants_gpu(cell, config) else "cpu",
+            "device": device(cell, config),
         }
         try:
             return worker.ask(request, seconds, lambda share: progress.show(share * len(group)))

@@ -57,7 +57,7 @@ class Work:
         root: of the project.
         data: for the data set's ``Settings``, beside the sweep's own.
         checkpoints: where trainings are saved while they go on; None saves nothing.
-        device: what training may run on: ``auto``, ``cuda`` or ``cpu``, see ``devices.name_for``.
+        device: what training may run on: ``auto``, ``cuda`` or ``cpu``, see ``devices.choose``.
     """
 
     cells: Sequence[Cell]
@@ -228,7 +228,7 @@ def prepare(work: Work, method: ModuleType, units: Sequence[Unit]) -> tuple[Shar
         index=[list(splits).index(d.split_sha256) for d in data],
         seeds=[_training_seed(shared, training, draw["seed"]) for draw in draws],
         chip=SimulatedChip(net, specs, chips, info.binary_inputs, reads),
-        device=devices.name_for(work.device, method, shared),
+        device=devices.choose(work.device),
     )
     if not getattr(settings, "tune_once", False):
         return shard, None

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from project import CHECKOUT, MH, Project
 
-from spikebench import cluster, config, resources
+from spikebench import cluster, config, resources, supervisor
 from spikebench import rows as row_file
 from spikebench.errors import UserError
 from spikebench.resources import Resources, resources_of
 from spikebench.supervisor import GaveUp, run_job
-from spikebench.sweep import make_plan
+from spikebench.sweep import Cell, make_plan
 
 
 @dataclass
@@ -101,6 +102,52 @@ class TestResources:
         for overrides in ({"preset": "full"}, {"preset": "paper", "device": "cpu"}):
             plan = make_plan(config.load(CHECKOUT, {**overrides, "experiments": ["psg_pda"]}))
             assert {resources_of(job, plan.config).gpus for job in plan.jobs.values()} == {0}
+
+
+CELL = Cell(
+    experiment="x", dataset="mnist_dvs", data_kind="simulated", data_settings="{}", variant="psg", settings="{}",
+    network='{"architecture":"3C3-M2-4"}', method="psg_pda", mode="off-chip", fault="none", severity=0.0,
+    training_size=20, repetition=0, preset="paper",
+)  # fmt: skip
+
+
+class TestDevice:
+    @pytest.fixture(scope="class")
+    def paper(self) -> config.Config:
+        return config.load(CHECKOUT, {"preset": "paper", "experiments": ["psg_pda"], "device": "cuda"})
+
+    def test_what_may_use_a_gpu_is_told_what_the_configuration_says(self, paper: config.Config) -> None:
+        assert resources.device(CELL, paper) == "cuda"
+        for overrides, expected in (({}, "auto"), ({"device": "cpu"}, "cpu")):
+            other = config.load(CHECKOUT, {"preset": "paper", "experiments": ["psg_pda"], **overrides})
+            assert resources.device(CELL, other) == expected
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"method": "backprop"},
+            {"mode": "in-the-loop"},
+            {"mode": "oracle"},
+            {"network": '{"hidden":[8]}'},
+            {"network": "{}"},
+        ],
+        ids=["cannot", "in the loop", "oracle", "dense", "no network"],
+    )
+    def test_all_else_is_trained_on_the_cpu(self, paper: config.Config, other: dict[str, str]) -> None:
+        assert resources.device(replace(CELL, **other), paper) == "cpu"  # type: ignore[arg-type]
+
+    def test_the_worker_is_told(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: list[str] = []
+
+        def ask(worker: object, request: dict[str, Any], *_: object) -> list[dict[str, str]]:
+            told.append(request["device"])
+            return [{"status": "ok", "error": ""} for _ in request["cells"]]
+
+        monkeypatch.setattr(supervisor._Worker, "ask", ask)
+        monkeypatch.setattr(supervisor, "device", lambda cell, config: f"that of {cell.method}")
+        job = next(iter(project.plan().jobs.values()))
+        run_job(job, project.config(), log=project.root / "log")
+        assert set(told) == {f"that of {job.name.split('.')[1]}"}
 
 
 class TestProfile:

@@ -6,7 +6,6 @@ import inspect
 import io
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,34 +59,13 @@ def test_a_gpu_is_taken_where_there_is_one(
     monkeypatch: pytest.MonkeyPatch, asked: str, there: bool, expected: str
 ) -> None:
     gpu(monkeypatch, there)
-    assert devices.name_for(asked, ABLE, CELL) == expected  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("method", "cell"),
-    [
-        (SimpleNamespace(), CELL),
-        (SimpleNamespace(DEVICES=("cpu",)), CELL),
-        (ABLE, replace(CELL, mode="in-the-loop")),
-        (ABLE, replace(CELL, mode="oracle")),
-        (ABLE, replace(CELL, network='{"hidden":[8]}')),
-        (ABLE, replace(CELL, network="{}")),
-    ],
-    ids=["says nothing", "cannot", "in the loop", "oracle", "dense", "no network"],
-)
-@pytest.mark.parametrize("asked", ["auto", "cuda"])
-def test_all_else_is_trained_on_the_processor(
-    monkeypatch: pytest.MonkeyPatch, asked: str, method: Any, cell: Cell
-) -> None:
-    for there in (True, False):
-        gpu(monkeypatch, there)
-        assert devices.name_for(asked, method, cell) == "cpu"
+    assert devices.choose(asked) == expected
 
 
 def test_a_gpu_that_is_insisted_on_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu(monkeypatch, False)
     with pytest.raises(UserError, match=r"device: cuda, but PyTorch finds no GPU here: .* choose auto or cpu"):
-        devices.name_for("cuda", ABLE, CELL)  # type: ignore[arg-type]
+        devices.choose("cuda")
 
 
 def test_of_the_suites_methods_one_says_that_it_can() -> None:
