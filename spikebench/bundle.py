@@ -8,7 +8,7 @@ import os
 import platform
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -28,6 +28,8 @@ _RESULTS = (
 )
 _CHECKOUT = ("config/**/*", "constraints.txt", "methods/*.py", "datasets/*.py")
 _ROWS = "rows.parquet"
+#: Without which nobody could say what the results are and how they are made again; and the preset's own file.
+_REQUIRED = ("constraints.txt", "config/config.yaml", _ROWS, "claims.json")
 
 
 def write_archive(config: Config, results: Results, destination: Path) -> str:
@@ -37,19 +39,21 @@ def write_archive(config: Config, results: Results, destination: Path) -> str:
     check it before it takes its name. A sentence says what is in it.
 
     Raises:
-        UserError: there is no gathered table, it does not say what the shards say, a file names a folder of this
-            machine, or the destination is a folder.
+        UserError: there is no gathered table, it does not say what the shards say, something else is missing, a file
+            names a folder of this machine, or the destination is a folder.
     """
     if not results.rows.exists():
         raise UserError(f"results/{results.preset}/rows.parquet does not exist: run `make report` or `snakemake` first")
     if destination.is_dir():
         raise UserError(f"{destination}: found a folder, expected the name of the file to write, as results/all.zip")
+    files = {**_files(config.root, _CHECKOUT), **_files(results.folder, _RESULTS)}
+    _check_complete(config, results, files)
     counts = Counter(row["status"] for row in rows_of(results.rows.read_bytes(), f"results/{results.preset}/{_ROWS}"))
     surroundings = row_file.surroundings(config.root)
     top, members = f"spikebench-{results.preset}", {}
     with replacing(destination) as temporary:
         with zipfile.ZipFile(temporary, "w") as zipped:
-            for name, path in sorted({**_files(config.root, _CHECKOUT), **_files(results.folder, _RESULTS)}.items()):
+            for name, path in sorted(files.items()):
                 content = path.read_bytes()
                 _check_private(name, content)
                 members[name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
@@ -73,6 +77,22 @@ def _files(folder: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
     return {n: p for n, p in found.items() if not any(part[0] == "." or part == "__pycache__" for part in n.split("/"))}
 
 
+def _check_complete(config: Config, results: Results, files: Collection[str]) -> None:
+    missing = _missing(results.preset, files)
+    drawn = any(name.startswith("figures/") and name.endswith(".png") for name in files)
+    if not drawn and any(experiment["figures"] for experiment in config.experiments):
+        missing.append("figures/*.png")
+    if missing:
+        raise UserError(
+            f"found no {', '.join(missing)}, which belong in an archive: `make report` makes what lies in "
+            f"results/{results.preset}, `git checkout -- FILE` brings back a file of the checkout"
+        )
+
+
+def _missing(preset: str, members: Collection[str]) -> list[str]:
+    return [name for name in (*_REQUIRED, f"config/presets/{preset}.yaml") if name not in members]
+
+
 def _check_private(name: str, content: bytes) -> None:
     """Of what users write: an archive is for others, whom a path of this machine does not help."""
     home = os.path.expanduser("~").rstrip("/")
@@ -88,7 +108,7 @@ def _add(zipped: zipfile.ZipFile, name: str, content: bytes) -> None:
 
 
 def verify_archive(path: Path, name: str = "") -> str:
-    """Check an archive without unpacking it: every member is what the manifest says, and rows are what shards say.
+    """Check an archive without unpacking it: it is whole, members are as the manifest says, and rows as shards say.
 
     Args:
         path: of the zip file.
@@ -101,6 +121,8 @@ def verify_archive(path: Path, name: str = "") -> str:
         UserError: anything else; the message names archive, member, what was found and what was expected.
     """
     with Archive(path, name) as archive:
+        if missing := _missing(archive.preset, archive.members):
+            raise UserError(f"{archive.name}: found no {', '.join(missing)}, expected what `spikebench archive` writes")
         for member in archive.members:
             archive.read(member)
         rows = rows_of(archive.read(_ROWS), f"{archive.name}: {_ROWS}")

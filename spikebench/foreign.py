@@ -10,12 +10,13 @@ import io
 import json
 import math
 import re
+import stat
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ import pyarrow as pa
 
 from spikebench import rows as row_file
 from spikebench.errors import UserError
+from spikebench.seeds import digest
+from spikebench.sweep import Cell
 
 Rows = list[dict[str, Any]]
 #: Experiment and shard.
@@ -31,6 +34,8 @@ Key = tuple[str, str]
 MANIFEST = "manifest.json"
 #: What makes a row's result. A cell's sweeps and its experiment's paper may change although its numbers are fresh.
 IDENTITY = tuple(column for column in row_file.RESULT if column not in ("sweeps", "paper"))
+#: What a cell's id is the hash of.
+_AXES = tuple(axis.name for axis in fields(Cell))
 #: Bytes that no member of ours comes near: a bound on the memory that an archive made by others may cost.
 _LARGEST = 1 << 30
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
@@ -51,8 +56,8 @@ class Archive:
         """Read list and manifest.
 
         Raises:
-            UserError: there is no such file, it is no sound zip file, or a member would leave the folder, is there
-                twice, is missing or is not in the manifest; the message names archive and member.
+            UserError: there is no such file, it is no sound zip file, or a member would leave the folder, is a link,
+                is there twice, is missing or is not in the manifest; the message names archive and member.
         """
         self.name = name or str(path)
         if not path.is_file():
@@ -65,6 +70,7 @@ class Archive:
             # As names stand in the archive: zipfile cuts them at a NUL.
             names = [info.orig_filename for info in self._zip.infolist()]
             self._check_names(names)
+            self._check_links()
             self._top = next((name.split("/")[0] for name in names if name.endswith(f"/{MANIFEST}")), "")
             self._read_manifest()
             self._check_list(names)
@@ -85,6 +91,12 @@ class Archive:
                 raise UserError(f"{self.name}: {name!r} is no file in the archive's folder; do not unpack it")
             if times > 1:
                 raise UserError(f"{self.name}: {name!r} is there {times} times, expected once; do not unpack it")
+
+    def _check_links(self) -> None:
+        # We read a link's text as any content; who unpacks it would get whatever it points to.
+        for info in self._zip.infolist():
+            if stat.S_ISLNK(info.external_attr >> 16):
+                raise UserError(f"{self.name}: {info.orig_filename!r} is a link; do not unpack it")
 
     def _read_manifest(self) -> None:
         try:
@@ -190,7 +202,7 @@ class Source:
         """The rows of a shard; none where it has no such shard.
 
         Raises:
-            UserError: it has, but it cannot be read, or holds rows of another preset.
+            UserError: it has, but it cannot be read, or holds rows of another preset or rows that ``rows_of`` refuses.
         """
         if key not in self.shards:
             return []
@@ -214,7 +226,7 @@ def rows_of(content: bytes, place: str) -> Rows:
     """The rows of a Parquet file in memory; ``place`` is what a message calls it.
 
     Raises:
-        UserError: it cannot be read, holds no rows of cells, or two of one cell.
+        UserError: it cannot be read, holds no rows of cells, two of one cell, or one whose axes are another cell's.
     """
     try:
         # pyarrow takes a file in memory as it takes a path.
@@ -226,7 +238,18 @@ def rows_of(content: bytes, place: str) -> Rows:
         found = "two rows of one cell" if rows and None not in cells else "no rows that can be read"
         told = "it is damaged or another's: copy it or make it again"
         raise UserError(f"{place}: found {found}, expected one of each of its cells: {told}")
+    for row in rows:
+        _check_axes(row, place)
     return rows
+
+
+def _check_axes(row: Mapping[str, Any], place: str) -> None:
+    """A row is taken by its cell's id, which must be the hash of its own axes."""
+    # Files from before an axis lack it, and their ids were made without it: these are cells that no plan has any more.
+    found = digest({axis: row[axis] for axis in _AXES if row[axis] is not None})
+    if found != row["cell"]:
+        told = f"found the axes of the cell {found}, expected its own: it was changed; copy it or make it again"
+        raise UserError(f"{place}: cell {row['cell']}: {told}")
 
 
 def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections import Counter
@@ -20,17 +21,22 @@ from spikebench.sweep import Plan, Planned
 
 #: Statuses that say what training came to. The others say that a machine could not do it, which another could.
 _RESULTS = ("ok", "diverged")
-#: Conflicts that are shown.
+#: Conflicts that are shown; all of them are listed in a file of ``results/<preset>/``.
 _NAMED = 5
+_CONFLICTS = "conflicts.txt"
 
 
 @dataclass
 class _Settled:
-    """What came of the rows of one shard or of many: chosen rows by cell, and what a person is told."""
+    """What came of the rows of one shard or of many: chosen rows by cell, and what a person is told.
+
+    Conflicts are those that nobody decided; those that ``prefer`` decided are beside them.
+    """
 
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     conflicts: list[str] = field(default_factory=list)
+    decided: list[str] = field(default_factory=list)
 
 
 def merge(plan: Plan, sources: Sequence[Path], prefer: Path | None = None) -> str:
@@ -45,6 +51,9 @@ def merge(plan: Plan, sources: Sequence[Path], prefer: Path | None = None) -> st
     notice when it becomes stale: the next ``snakemake`` starts the jobs, which find their rows fresh, train what is
     still missing, and end in seconds.
 
+    All conflicts, else those that ``prefer`` decided, are listed in ``results/<preset>/conflicts.txt``; a merge without
+    any removes it.
+
     Args:
         plan: of this checkout; no workflow may be at work in it (``snakefile.hold_the_project``).
         sources: folders ``results/<preset>`` of other checkouts, or archives of ``bundle.write_archive``.
@@ -54,8 +63,9 @@ def merge(plan: Plan, sources: Sequence[Path], prefer: Path | None = None) -> st
         A sentence that says what was taken, from where, what was not, and why.
 
     Raises:
-        UserError: a source is missing, damaged, empty or of another preset; ``prefer`` is none of them; or results
-            differ, which names cells, columns, values and places. Nothing has been written then.
+        UserError: a source is missing, damaged, empty or of another preset; a shard that is here cannot be read;
+            ``prefer`` is none of them; or results differ, which names cells, columns, values and places. Nothing has
+            been written then but the list of conflicts.
     """
     results = Results(plan.config.name, plan.config.root)
     with ExitStack() as stack:
@@ -65,7 +75,7 @@ def merge(plan: Plan, sources: Sequence[Path], prefer: Path | None = None) -> st
 
         def settle(key: Key, planned: Sequence[Planned]) -> _Settled:
             found = [source.rows(key) for source in opened]
-            return _settle(planned, [row_file.read(results.shard(*key)), *found], names, preferred)
+            return _settle(planned, [_own(results, key), *found], names, preferred)
 
         total, changed = _Settled(), []
         for source in opened:
@@ -75,10 +85,12 @@ def merge(plan: Plan, sources: Sequence[Path], prefer: Path | None = None) -> st
             settled = settle(key, planned)
             total.counts.update(settled.counts)
             total.conflicts.extend(settled.conflicts)
+            total.decided.extend(settled.decided)
             if settled.rows:
                 changed.append((key, planned))
+        _write_list(total.conflicts or total.decided, results.folder / _CONFLICTS)
         if total.conflicts:
-            raise UserError(_contradiction(total.conflicts))
+            raise UserError(_contradiction(total.conflicts, f"{names[0]}/{_CONFLICTS}"))
         jobs = {
             (cells[0].cell.experiment, s): job.name for job in plan.jobs.values() for s, cells in job.shards.items()
         }
@@ -89,10 +101,35 @@ def merge(plan: Plan, sources: Sequence[Path], prefer: Path | None = None) -> st
                 raise UserError(
                     f"{shard_file(key)}: a source changed while it was read: merge again when it is at rest"
                 )
-            own = {row["cell"]: row for row in row_file.read(results.shard(*key))}
+            own = {row["cell"]: row for row in _own(results, key)}
             _run_again(results.job(jobs[key]))
             row_file.write({**own, **settled.rows}.values(), results.shard(*key))
-    return _said(total.counts, len(plan.planned), names, preferred)
+    return _said(total, len(plan.planned), names, preferred)
+
+
+def _own(results: Results, key: Key) -> Rows:
+    """This checkout's rows of a shard; none where it has none, or a damaged one, whose cells would run again.
+
+    Raises:
+        UserError: there is one that cannot be opened; whole rows, taken for absent, would be written over.
+    """
+    try:
+        content = results.shard(*key).read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        place = f"results/{results.preset}/{shard_file(key)}"
+        raise UserError(f"{place}: cannot be read ({error.strerror}): make it readable, or delete it") from None
+    return row_file.read(io.BytesIO(content))
+
+
+def _write_list(conflicts: Sequence[str], file: Path) -> None:
+    """One a line; no file where there are none, so that none is left of an earlier merge."""
+    if not conflicts:
+        file.unlink(missing_ok=True)
+        return
+    with replacing(file) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in conflicts), encoding="utf-8")
 
 
 def _run_again(manifest: Path) -> None:
@@ -136,12 +173,12 @@ def _settle(planned: Sequence[Planned], found: Sequence[Rows], names: Sequence[s
         other = next((c for c in candidates if differing(row, c[1])), None)
         if other is not None:
             wanted = dict(candidates).get(-1 if preferred is None else preferred)
+            told = settled.conflicts if wanted is None else settled.decided
+            told.append(_conflict(p, names[place], row, names[other[0]], other[1]))
             if wanted is None:
-                settled.conflicts.append(_conflict(p, names[place], row, names[other[0]], other[1]))
                 continue
             # The first of those that are equal to it: what is here already stays.
             place, row = next(c for c in candidates if not differing(c[1], wanted))
-            settled.counts["preferred"] += 1
         settled.counts["instead"] += row["status"] in _RESULTS and len(candidates) < len(fresh)
         settled.counts["fresh"] += 1
         if place:
@@ -168,26 +205,29 @@ def _conflict(p: Planned, name: str, row: Mapping[str, Any], other_name: str, ot
     )
 
 
-def _contradiction(conflicts: Sequence[str]) -> str:
+def _contradiction(conflicts: Sequence[str], listed: str) -> str:
     more = [f"and {len(conflicts) - _NAMED} more"] if len(conflicts) > _NAMED else []
     return "\n  ".join(
         (
             f"nothing was merged, for results differ between places (cells: {len(conflicts)}):",
             *conflicts[:_NAMED],
             *more,
-            "say whose rows count with `--prefer SOURCE`, or delete these shards in one place and merge again; deleted "
-            "in all places, and the manifests in jobs/ with them, `snakemake` trains them anew on one machine",
+            f"{listed} lists all of them: say whose rows count with `--prefer SOURCE`, or delete these shards in one "
+            "place and merge again; deleted in all places, and the manifests in jobs/ with them, `snakemake` trains "
+            "them anew on one machine",
         )
     )
 
 
-def _said(counts: Counter[str], planned: int, names: Sequence[str], preferred: int | None) -> str:
+def _said(total: _Settled, planned: int, names: Sequence[str], preferred: int | None) -> str:
+    counts, decided = total.counts, len(total.decided)
     taken = [f"{counts[f'from {place}']} from {name}" for place, name in enumerate(names) if place]
     told = [f"rows taken: {', '.join(taken)}", f"{counts['fresh']} of {planned} cells of {names[0]} have a row"]
     if counts["instead"]:
         told.append(f"{counts['instead']} have a result in one place and a failure in another, where the result counts")
     if preferred is not None:
-        told.append(f"at {counts['preferred']} conflicts the row of {names[preferred]} counts, as --prefer says")
+        listed = f", and are listed in {names[0]}/{_CONFLICTS}" if decided else ""
+        told.append(f"{decided} conflicts were decided by --prefer for {names[preferred]}{listed}")
     if counts["stale"]:
         told.append(f"{counts['stale']} rows were not taken as they are stale: of other code, settings or data")
     if counts["unplanned"]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import struct
 import tracemalloc
 import zipfile
@@ -39,12 +40,15 @@ def outcome(p: Planned) -> dict[str, Any] | None:
 
 
 def train(project: Project, outcome: Callable[[Planned], dict[str, Any] | None] = outcome) -> None:
+    """Leave all that an archive cannot do without."""
     plan = project.plan()
     for (experiment, shard), planned in plan.shards.items():
         made = [(p, outcome(p)) for p in planned]
         rows = [row_file.complete(p, o, SURROUNDINGS) for p, o in made if o is not None]
         row_file.write(rows, project.results.shard(experiment, shard))
     gather(plan)
+    project.results.claims.write_text("[]")
+    (project.root / "constraints.txt").write_text("torch==2.13.0\n")
 
 
 def archived(project: Project) -> Path:
@@ -57,7 +61,6 @@ def archived(project: Project) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """12 cells: 6 ok, 3 failed, 3 missing; and files of all kinds that a run leaves. It is not to be changed."""
     project = Project.create(tmp_path_factory.mktemp("finished") / "project")
-    (project.root / "constraints.txt").write_text("torch==2.13.0\n")
     train(project)
     for name in (
         *("claims.json", "tracking.json", "jobs/a.json", "times/a.json", "data/sheet.png", "logs/a.log"),
@@ -197,6 +200,23 @@ class TestWriting:
         with pytest.raises(UserError, match=r"config/config\.yaml line \d+: found a path in your home folder"):
             archived(project)
 
+    @pytest.mark.parametrize("name", ["constraints.txt", "claims.json"])
+    def test_what_makes_it_whole_must_be_there(self, project: Project, name: str) -> None:
+        train(project)
+        (project.results.claims if name == "claims.json" else project.root / name).unlink()
+        with pytest.raises(UserError, match=f"found no {name}, which belong in an archive: `make report` makes what"):
+            archived(project)
+        assert not (project.root.parent / "all.zip").exists()
+
+    def test_figures_must_be_there_where_an_experiment_has_some(self, project: Project) -> None:
+        project.experiment(figures=["accuracy-vs-severity"])
+        train(project)
+        with pytest.raises(UserError, match=r"found no figures/\*\.png, which belong in an archive"):
+            archived(project)
+        project.results.figures.mkdir()
+        (project.results.figures / "accuracy-vs-severity.png").touch()
+        assert "preset tiny" in verify_archive(archived(project))
+
     def test_a_folder_is_no_destination(self, finished: Project, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="found a folder, expected the name of the file to write"):
             write_archive(finished.config(), finished.results, tmp_path)
@@ -257,6 +277,28 @@ class TestVerifying:
         assert refused(archive).startswith(f"'{TOP}/methods/evil.py' is in it and not in its manifest: ")
         pack(archive, {n: d for n, d in members.items() if not n.endswith("manifest.json")})
         assert refused(archive).startswith("manifest.json: is missing")
+
+    @pytest.mark.parametrize(
+        "member",
+        ["constraints.txt", "config/config.yaml", f"config/presets/{PRESET}.yaml", "rows.parquet", "claims.json"],
+    )
+    def test_what_makes_it_whole_must_be_there(self, archive: Path, member: str) -> None:
+        """Even if the manifest does not miss it."""
+        members = content(archive)
+        del members[f"{TOP}/{member}"]
+        seal(archive, members)
+        assert refused(archive) == f"found no {member}, expected what `spikebench archive` writes"
+
+    def test_a_link_is_refused(self, archive: Path) -> None:
+        """Even if the manifest vouches for it."""
+        link = f"{TOP}/jobs/link.json"
+        seal(archive, {**content(archive), link: b"/etc/passwd"})
+        whole = bytearray(archive.read_bytes())
+        entry = whole.rindex(link.encode()) - 46
+        assert whole[entry : entry + 4] == b"PK\x01\x02"
+        whole[entry + 38 : entry + 42] = struct.pack("<I", (stat.S_IFLNK | 0o777) << 16)
+        archive.write_bytes(whole)
+        assert refused(archive) == f"{link!r} is a link; do not unpack it"
 
     @pytest.mark.parametrize(
         "name",
@@ -349,6 +391,12 @@ class TestRowsAgainstShards:
             "expected the accuracy 0.99 of rows.parquet: the table was not gathered from these shards; "
             "run `make report`, then `spikebench archive` again"
         )
+
+    def test_a_row_whose_axes_are_another_cells_is_named(self, archive: Path) -> None:
+        seal(archive, self.altered(archive, lambda rows: rows.assign(severity=0.5)))
+        said = refused(archive)
+        assert said.startswith("rows.parquet: cell ")
+        assert ": found the axes of the cell " in said
 
     def test_a_shard_that_is_not_there_is_named(self, archive: Path) -> None:
         members = content(archive)

@@ -8,6 +8,7 @@ import math
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from spikebench.bundle import write_archive
 from spikebench.errors import UserError
 from spikebench.gather import collect, gather
 from spikebench.merging import merge
+from spikebench.seeds import digest
 from spikebench.snakefile import retry_token
-from spikebench.sweep import Planned
+from spikebench.sweep import Cell, Planned
 
 Outcome = Callable[[Planned], dict[str, Any] | None]
 HERE = {"host": "here", "versions": '{"torch": "2.1"}', "commit": "abc"}
@@ -56,9 +58,14 @@ def train(project: Project, outcome: Outcome, surroundings: dict[str, str] = HER
 
 
 def files(project: Project) -> dict[str, tuple[int, bytes]]:
-    """All that lies below results/, with times and contents."""
-    found = sorted(p for p in (project.root / "results").rglob("*") if p.is_file())
+    """All that lies below results/, with times and contents, but the list of conflicts."""
+    found = sorted(p for p in (project.root / "results").rglob("*") if p.is_file() and p.name != "conflicts.txt")
     return {p.relative_to(project.root).as_posix(): (p.stat().st_mtime_ns, p.read_bytes()) for p in found}
+
+
+def conflicts(project: Project) -> list[str]:
+    """The lines of the list of conflicts."""
+    return (project.results.folder / "conflicts.txt").read_text(encoding="utf-8").splitlines()
 
 
 def refused(project: Project, *sources: Path, prefer: Path | None = None) -> str:
@@ -163,6 +170,18 @@ class TestConflicts:
         assert [line.startswith("  shards/") for line in said] == [False, *[True] * 5, False, False]
         assert said[6] == "  and 7 more"
 
+    def test_all_are_listed_in_a_file_until_a_merge_has_none(self, here: Project, there: Project) -> None:
+        train(here, ok)
+        train(there, lambda p: {**ok(p), "accuracy": 2.0})
+        said = refused(here, source(there)).splitlines()
+        assert said[-1].startswith("  results/tiny/conflicts.txt lists all of them: ")
+        assert len(conflicts(here)) == 12
+        assert [f"  {line}" for line in conflicts(here)[:5]] == said[1:6]
+        assert all(": different accuracy; accuracy is " in line for line in conflicts(here))
+        train(there, ok)
+        merge(here.plan(), [source(there)])
+        assert not (here.results.folder / "conflicts.txt").exists()
+
     def test_two_sources_may_contradict_each_other(self, here: Project, there: Project, tmp_path: Path) -> None:
         third = here.copy(tmp_path / "third")
         train(there, ok)
@@ -195,13 +214,16 @@ class TestPrefer:
         train(here, lambda p: {**ok(p), "accuracy": 2.0} if p.cell.severity else ok(p))
         train(there, ok, THERE)
         said = merge(here.plan(), [source(there)], prefer=source(there))
-        assert f"; at 6 conflicts the row of {source(there)} counts, as --prefer says; " in said
+        listed = "results/tiny/conflicts.txt"
+        assert f"; 6 conflicts were decided by --prefer for {source(there)}, and are listed in {listed}; " in said
+        assert [", severity 1, " in line for line in conflicts(here)] == [True] * 6
         table = collect(here.plan())[0]
         assert set(table.loc[table["severity"] == 1.0, "host"]) == {"there"}
         assert set(table.loc[table["severity"] == 0.0, "host"]) == {"here"}, "these did not differ"
         assert (table["accuracy"] < 1).all()
         before = files(here)
-        merge(here.plan(), [source(there)], prefer=source(there))
+        said = merge(here.plan(), [source(there)], prefer=source(there))
+        assert f"; 0 conflicts were decided by --prefer for {source(there)}; " in said
         assert files(here) == before
 
     def test_what_is_here_may_be_preferred(self, here: Project, there: Project) -> None:
@@ -209,7 +231,7 @@ class TestPrefer:
         train(there, lambda p: {**ok(p), "accuracy": 2.0})
         said = merge(here.plan(), [source(there)], prefer=source(here))
         assert said.startswith(f"rows taken: 6 from {source(there)}; ")
-        assert "at 6 conflicts the row of results/tiny counts" in said
+        assert "; 6 conflicts were decided by --prefer for results/tiny, and are listed in" in said
         assert collect(here.plan())[0].groupby("repetition")["accuracy"].max().gt(1).to_dict() == {0: False, 1: True}
 
     def test_a_conflict_without_the_preferred_one_is_still_one(
@@ -222,6 +244,7 @@ class TestPrefer:
         said = refused(here, source(there), source(third), prefer=source(third))
         assert "(cells: 6):" in said
         assert "repetition 1" not in said, "of these the third's row would have counted"
+        assert len(conflicts(here)) == 6
 
     def test_it_must_be_one_of_them(self, here: Project, there: Project) -> None:
         train(there, ok)
@@ -326,6 +349,47 @@ class TestSources:
         assert merge(here.plan(), [source(there)]).startswith(f"rows taken: 4 from {source(there)}; 12 of 12")
         assert set(collect(here.plan())[0]["status"]) == {"ok"}
 
+    def test_a_shard_here_that_cannot_be_opened_is_no_gap(self, here: Project, there: Project) -> None:
+        """It may hold rows that count, and would be written over."""
+        train(there, ok)
+        experiment, shard = list(here.plan().shards)[-1]
+        here.results.shard(experiment, shard).mkdir(parents=True)
+        assert refused(here, source(there)) == (
+            f"results/tiny/shards/{experiment}/{shard}.parquet: cannot be read (Is a directory): make it readable, or "
+            "delete it"
+        )
+
+    @pytest.mark.parametrize(
+        ("axis", "value"), [("severity", 0.25), ("training_size", 21), ("variant", "x"), ("crossed", None)]
+    )
+    def test_a_row_whose_axes_are_another_cells_is_named(
+        self, here: Project, there: Project, axis: str, value: Any
+    ) -> None:
+        train(there, ok)
+        experiment, shard = list(here.plan().shards)[-1]
+        path = there.results.shard(experiment, shard)
+        first, *others = row_file.read(path)
+        row_file.write([{**first, axis: value}, *others], path)
+        said = refused(here, source(there))
+        place = f"{source(there)}: shards/{experiment}/{shard}.parquet: cell {first['cell']}"
+        assert said.startswith(f"{place}: found the axes of the cell ")
+        assert ", expected its own: " in said
+
+    def test_rows_from_before_an_axis_are_of_cells_that_are_not_planned(self, here: Project, there: Project) -> None:
+        train(there, ok)
+        axes = [axis.name for axis in fields(Cell) if axis.name != "crossed"]
+        for path in (source(there) / "shards").rglob("*.parquet"):
+            rows = [
+                {**row, "crossed": None, "cell": digest({axis: row[axis] for axis in axes})}
+                for row in row_file.read(path)
+            ]
+            row_file.write(rows, path)
+        said = merge(here.plan(), [source(there)])
+        assert said.startswith(
+            f"rows taken: 0 from {source(there)}; 0 of 12 cells of results/tiny have a row; 12 rows "
+        )
+        assert "; 12 rows were not taken as their cells are not in the plan; " in said
+
     def test_what_is_not_there_or_empty_is_named(self, here: Project, there: Project, tmp_path: Path) -> None:
         assert refused(here, tmp_path / "nowhere") == (
             f"{tmp_path / 'nowhere'}: found nothing there, expected a folder results/tiny or an archive of one"
@@ -409,6 +473,8 @@ class TestAfterwards:
 class TestArchives:
     def archive(self, project: Project) -> Path:
         gather(project.plan())
+        (project.root / "constraints.txt").touch()
+        project.results.claims.touch()
         path = project.root.with_suffix(".zip")
         write_archive(project.config(), project.results, path)
         return path
