@@ -4,7 +4,7 @@
 #   docker run --rm --init --volume spikebench-results:/spikebench/results \
 #       --volume spikebench-records:/spikebench/.snakemake spikebench
 #
-# runs the default preset; with `snakemake --config preset=smoke` at the end another. Both volumes belong together:
+# runs the default preset (--build-arg COMMIT=$(git rev-parse HEAD) names the commit in its rows); with `snakemake --config preset=smoke` at the end another. Both volumes belong together:
 # without its records Snakemake does not see which rows have become stale. For a folder of yours in place of a volume
 # build with --build-arg USER_ID=$(id -u). For MLflow add --network host, and `spikebench ui` at the end.
 #
@@ -14,7 +14,7 @@
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 
-# git is asked for the column `commit`, and by MLflow; the kernels' threads are those of libgomp1. Not pinned: Debian
+# git is asked for by MLflow; the kernels' threads are those of libgomp1. Not pinned: Debian
 # takes old versions away, so that a pin breaks the build some weeks later.
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -55,5 +55,7 @@ COPY --chown=spikebench config ./config
 COPY --chown=spikebench datasets ./datasets
 COPY --chown=spikebench methods ./methods
 
+ARG COMMIT=""
+ENV SPIKEBENCH_COMMIT=${COMMIT}
 VOLUME ["/spikebench/results", "/spikebench/.snakemake"]
 CMD ["snakemake"]

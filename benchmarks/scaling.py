@@ -31,6 +31,8 @@ import yaml
 CHECKOUT, BIN = Path(__file__).parents[1], Path(sys.executable).parent
 PARTS = ("Snakefile", "workflow", "profiles", "config", "methods", "datasets")
 NAME = "scaling"
+#: Whose claims are judged and whose figures are drawn; its sweeps are replaced by one.
+EXPERIMENT = "chip_in_the_loop"
 #: Methods, and the points that each trace of a cell has in the preset full; those of MH are of two chains.
 TRACES = {
     "metropolis_hastings": {"log_posterior": 100, "acceptance_rate": 100, "proposal_sd": 100},
@@ -49,13 +51,13 @@ def create(root: Path, cells: int, job_seconds: float) -> None:
         copy(CHECKOUT / part, root / part)
     axes = {"dataset": ["breast_cancer"], "network": [{"hidden": [8]}], "fault": FAULTS, "severity": SEVERITIES}
     axes |= {"training_size": list(range(10, 10 + -(-cells // STEP)))}
-    experiment = {"name": NAME, "paper": "none", "title": "Scaling", "axes": axes, "figures": []}
+    experiment = yaml.safe_load((root / f"config/experiments/{EXPERIMENT}.yaml").read_text()) | {"axes": axes}
     experiment |= {"arms": [{"method": method, "mode": "in-the-loop"} for method in TRACES]}
     main = yaml.safe_load((root / "config" / "config.yaml").read_text())
     for path, document in (
-        ("config.yaml", main | {"preset": NAME, "experiments": [NAME], "jobs": {"seconds": job_seconds}}),
+        ("config.yaml", main | {"preset": NAME, "experiments": [EXPERIMENT], "jobs": {"seconds": job_seconds}}),
         (f"presets/{NAME}.yaml", {"name": NAME, "description": "", "repetitions": REPETITIONS, "cost": 1.0}),
-        (f"experiments/{NAME}.yaml", experiment | {"sweeps": [{"name": "all"}]}),
+        (f"experiments/{EXPERIMENT}.yaml", experiment | {"sweeps": [{"name": "all"}]}),
     ):
         (root / "config" / path).write_text(yaml.safe_dump(document))
 
@@ -69,16 +71,14 @@ def fill(root: Path) -> None:
     from spikebench.paths import Results
 
     plan, results, draw = sweep.make_plan(config.load(root)), Results(NAME, root), random.Random(0)
-    published = pd.read_parquet(CHECKOUT / "docs" / "published" / "rows.parquet").query(
-        "experiment=='chip_in_the_loop'"
-    )
+    published = pd.read_parquet(CHECKOUT / "docs" / "published" / "rows.parquet").query(f"experiment=='{EXPERIMENT}'")
     columns = [c for c in row_file.SCHEMA.names if c in published and c not in (*row_file.AXES, "digest")]
     outcomes = {method: published.loc[published["method"] == method, columns].to_dict("records") for method in TRACES}
     for planned in plan.shards.values():
         method = planned[0].cell.method
         made = [draw.choice(outcomes[method]) | {"traces": json.dumps(list(trace(method, draw)))} for _ in planned]
         rows = [row_file.complete(p, outcome, {}) for p, outcome in zip(planned, made, strict=True)]
-        row_file.write(rows, results.shard(NAME, planned[0].shard))
+        row_file.write(rows, results.shard(EXPERIMENT, planned[0].shard))
     (results.folder / "jobs").mkdir()
     for job in plan.jobs.values():
         statuses = {"ok": sum(map(len, job.shards.values()))}
@@ -149,12 +149,13 @@ def main() -> None:
             measure(root, "snakemake -n", "nothing is trained")
             (root / "kept").rename(root / f"results/{NAME}/jobs")
             measure(root, "snakemake -n", "all is trained")
-            measure(root, f"spikebench train --job {NAME}.backprop.00", "one job, all is trained")
+            measure(root, f"spikebench train --job {EXPERIMENT}.backprop.00", "one job, all is trained")
             measure(root, "spikebench gather", "", f"{NAME}/rows.parquet", f"{NAME}/traces.parquet")
+            measure(root, "spikebench claims")
+            measure(root, f"spikebench figures --experiment {EXPERIMENT}")
             if cells in options.runs:
                 measure(root, "spikebench track", "no database yet", "mlflow.db")
                 measure(root, "spikebench track", "nothing has changed", "mlflow.db")
-            measure(root, "spikebench claims")
             measure(root, "spikebench report", "", f"{NAME}/report/index.html")
 
 

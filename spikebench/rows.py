@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from functools import cache
@@ -100,9 +101,9 @@ def surroundings(root: Path) -> dict[str, str]:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     names = ("spikebench", "torch", "numpy", "numba", "snntorch")
-    commit = git("rev-parse", "HEAD")
+    commit = git("rev-parse", "HEAD") or os.environ.get("SPIKEBENCH_COMMIT", "")  # a container has no .git
     return {
         "host": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": json.dumps({name: version(name) for name in names}),
-        "commit": commit + ("+changes" if commit and git("status", "--porcelain", "--untracked-files=no") else ""),
+        "commit": commit + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else ""),
     }

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from fnmatch import fnmatch
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 from project import CHECKOUT, PARTS
+
+from spikebench import rows
 
 TEXT = (CHECKOUT / "Dockerfile").read_text().replace("\\\n", " ")
 #: Instruction and what stands behind it, in order; comments are left out.
@@ -94,6 +96,14 @@ def test_an_edited_source_installs_nothing_anew() -> None:
 )  # fmt: skip
 def test_nothing_else_is_sent_to_the_builder(path: str) -> None:
     assert not sent(path)
+
+
+def test_rows_of_a_container_name_the_commit_that_it_was_built_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ("ENV", "SPIKEBENCH_COMMIT=${COMMIT}") in STEPS
+    monkeypatch.setenv("SPIKEBENCH_COMMIT", "abc")
+    assert rows.surroundings(tmp_path)["commit"] == "abc"
 
 
 def test_results_and_the_records_of_snakemake_outlive_the_container() -> None:
