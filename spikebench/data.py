@@ -191,10 +191,6 @@ class StoredBatch(NamedTuple):
         """As that of ``Batch``."""
         return StoredBatch(self.inputs[:, rows], self.targets[:, rows], self.index).loaded()
 
-    def part(self, first: int, last: int) -> Batch:
-        """Examples ``first`` to ``last`` of every split, in memory."""
-        return StoredBatch(self.inputs[:, first:last], self.targets[:, first:last], self.index).loaded()
-
     def repeat(self, times: int) -> StoredBatch:
         """As that of ``Batch``."""
         return self._replace(index=self.index.repeat_interleave(times))

@@ -39,6 +39,8 @@ class Fitted(NamedTuple):
 
 #: Examples on disk that are shown to ``predict`` at once.
 PART = 256
+#: Neurons times examples times devices at most that are, which take some 16 bytes each.
+AT_ONCE = 1 << 28
 #: Examples at most whose targets' likelihood is asked for.
 SCORED = 100
 
@@ -182,10 +184,12 @@ def _parts(task: Task, batch: Batch | StoredBatch, streams: Streams, total: int,
 
 def predict(method: ModuleType, task: Task, state: Any, batch: Batch | StoredBatch, chip: SimulatedChip) -> Prediction:
     """The method's prediction of a whole batch."""
-    parts: list[Prediction] = [method.predict(task, state, s.inputs, s.index, chip) for s in _shown(batch)]
+    parts, shares = list[Prediction](), list[float]()
+    for shown in _shown(task, batch, chip):
+        parts.append(method.predict(task, state, shown.inputs, shown.index, chip))
+        shares.append(shown.size / batch.size)
     if len(parts) == 1:
         return parts[0]
-    shares = [min(PART, batch.size - first) / batch.size for first in range(0, batch.size, PART)]
     return Prediction(
         probabilities=_joined([p.probabilities for p in parts]),
         outputs=_joined([p.outputs for p in parts]),
@@ -215,7 +219,7 @@ def estimates(
     method: ModuleType, task: Task, state: Any, batch: Batch | StoredBatch, chip: SimulatedChip
 ) -> dict[str, torch.Tensor]:
     """The method's other estimates of a whole batch."""
-    parts = [method.estimates(task, state, shown.inputs, shown.index, chip) for shown in _shown(batch)]
+    parts = [method.estimates(task, state, shown.inputs, shown.index, chip) for shown in _shown(task, batch, chip)]
     return {name: torch.cat([part[name] for part in parts], dim=2) for name in parts[0]}
 
 
@@ -235,12 +239,13 @@ def score(method: ModuleType, task: Task, state: Any, batch: Batch | StoredBatch
     return scores
 
 
-def _shown(batch: Batch | StoredBatch) -> Iterator[Batch]:
-    """The batch in memory; what is on disk in parts, so that memory stays bounded."""
-    if isinstance(batch, Batch):
+def _shown(task: Task, batch: Batch | StoredBatch, chip: SimulatedChip) -> Iterator[Batch]:
+    """The batch, in parts where it is on disk or the network is large, so that memory stays bounded."""
+    fits = max(1, AT_ONCE // (sum(task.network.widths) * chip.devices))
+    if isinstance(batch, Batch) and batch.size <= fits:
         yield batch
-    else:
-        yield from (batch.part(first, first + PART) for first in range(0, batch.size, PART))
+        return
+    yield from map(batch.at, torch.arange(batch.size).split(min(fits, PART)))
 
 
 def _joined(parts: list[torch.Tensor | None]) -> torch.Tensor | None:

@@ -221,7 +221,7 @@ class TestStored:
     def test_parts_are_slices_of_every_split(self, pool: Pool) -> None:
         stored, memory = self.splits(pool)
         batch, whole = stack(stored, [1, 0]), stack(memory, [1, 0])
-        parts = [batch.part(first, first + 4) for first in (0, 4)]
+        parts = [batch.at(rows) for rows in torch.arange(6).split(4)]
         assert [part.size for part in parts] == [4, 2]
         assert torch.equal(torch.cat([part.inputs for part in parts], dim=1), whole.inputs)
         assert torch.equal(torch.cat([part.targets for part in parts], dim=1), whole.targets)

@@ -14,6 +14,7 @@ from project import CHECKOUT
 
 from spikebench import evaluation, fitting, metrics, plugins, rows, training
 from spikebench.chip import kernels
+from spikebench.data import Batch, StoredBatch
 from spikebench.errors import Unavailable
 from spikebench.seeds import seed
 from spikebench.sweep import Cell
@@ -153,6 +154,24 @@ class TestStored:
         whole = train(root, some)
         monkeypatch.setattr(fitting, "PART", part)
         assert train(root, some, stored=True) == whole
+
+    @pytest.mark.parametrize("stored", [False, True])
+    def test_nor_does_it_where_the_network_is_large(
+        self, stored: bool, root: Path, toy: ModuleType, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        some = cells("backprop", "in-the-loop")
+        whole = train(root, some)
+        kind, shown = StoredBatch if stored else Batch, list[int]()
+        at = kind.at
+
+        def noted(batch: Any, rows: torch.Tensor) -> Batch:
+            shown.append(len(rows))
+            return at(batch, rows)
+
+        monkeypatch.setattr(kind, "at", noted)
+        monkeypatch.setattr(fitting, "AT_ONCE", 17 * len(some) * (6 + 3))
+        assert train(root, some, stored=stored) == whole
+        assert shown[-3:] == [17, 17, 16]
 
     def test_a_samplers_diagnostics_are_those_of_its_training_in_parts_too(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
