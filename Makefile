@@ -31,7 +31,7 @@ cluster-check: $(VENV)/.installed ## what would be asked of a cluster; nothing i
 
 paper-check: $(VENV)/.installed ## a few steps of each kind of training of the preset paper, and how long all of it would take
 	spikebench calibrate --preset paper
-	@spikebench resources --preset paper | tail -1
+	@spikebench resources --preset paper --total
 
 report: $(VENV)/.installed ## tables, figures, claims and page from whatever rows exist (PRESET=full for another preset)
 	spikebench all-from-rows $(if $(PRESET),--preset $(PRESET))

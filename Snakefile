@@ -53,4 +53,5 @@ include: "workflow/rules/results.smk"
 onstart:
     hold_the_project(ROOT)
     settle_or_exit(workflow.executor_settings)
+    announce_tries(workflow.execution_settings.retries)
     print(describe(PLAN.data.values(), PLAN.config), file=sys.stderr, flush=True)

@@ -14,24 +14,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from spikebench import devices, plugins, preparation, resources, training
 from spikebench.config import Config
-from spikebench.errors import Unavailable
+from spikebench.errors import Unavailable, UserError
 from spikebench.fitting import Shard, predict, rounds
 from spikebench.learning import ideal, search_space
 from spikebench.paths import Results, replacing
-from spikebench.sweep import Plan, Planned
+from spikebench.sweep import Plan, Planned, levels
 
 #: Recordings or pictures that are made ready, and shown.
-FEW = 40
+FEW = {"cpu": 40, "cuda": 160}
 #: Examples of a minibatch on a CPU, where a whole one of the papers' sizes takes minutes; a GPU gets all of it.
 EXAMPLES = 2
-#: Steps of each kind: the first finds memory and machine code, the second is timed.
-STEPS = 2
+#: Steps and predictions of each kind: the first finds memory and machine code, the second is timed.
+TRIES = 2
 
 Say = Callable[[str], None]
 
@@ -43,7 +43,7 @@ class Outcome:
     Attributes:
         status: ok, unavailable (its data is not here) or failed.
         reason: of another status than ok.
-        shard_seconds: that all trainings of one shard are expected to take.
+        shard_seconds: that all trainings and predictions of one shard are expected to take.
         peak_memory_mb: of the process while it was tried, with one network; a shard may train several side by side.
         device: cpu or cuda.
         cells: of the shard.
@@ -61,16 +61,19 @@ def calibrate(plan: Plan, say: Say) -> str:
     """Try each kind of the plan, write what came of it, and say it in a sentence.
 
     What was measured before is kept where it was on the same kind of device, so that a run that was cut off goes on.
+
+    Raises:
+        UserError: some kinds do not start.
     """
     config, found = plan.config, dict[str, dict[str, Any]]()
     path = Results(config.name, config.root).calibration
     for number, (kind, planned) in enumerate((every := resources.kinds(plan)).items(), 1):
         cell = planned[0].cell
         device = devices.choose(resources.device(cell, config))
-        known = resources.calibration(config).get(kind, {})
-        if known.get("status") == "ok" and known["device"] == device and known["digest"] == planned[0].digest:
-            found[kind] = dict(known)
-            continue
+        if known := resources.calibration(config).get(kind, {}):
+            if (known["status"], known["device"], known["digest"]) == ("ok", device, planned[0].digest):
+                found[kind] = dict(known)
+                continue
         outcome = measure(planned, config, device)
         found[kind] = {**vars(outcome), "digest": planned[0].digest}
         told = f"{outcome.shard_seconds / 3600:.2f} h, {outcome.peak_memory_mb:.0f} MB on {outcome.device}"
@@ -80,13 +83,12 @@ def calibrate(plan: Plan, say: Say) -> str:
         )
         with replacing(path) as temporary:
             temporary.write_text(json.dumps({"kinds": {**resources.calibration(config), **found}}, indent=1) + "\n")
-    return _summary(found, plan)
-
-
-def _summary(found: dict[str, dict[str, Any]], plan: Plan) -> str:
     statuses = [outcome["status"] for outcome in found.values()]
     counted = ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
-    return f"preset {plan.config.name}: {len(found)} kinds of training: {counted}"
+    told = f"preset {config.name}: {len(found)} kinds of training: {counted}"
+    if failed := [outcome["reason"] for outcome in found.values() if outcome["status"] == "failed"]:
+        raise UserError(f"{told}; the first that does not start: {failed[0]}")
+    return told
 
 
 def measure(planned: tuple[Planned, ...], config: Config, device: str) -> Outcome:
@@ -95,16 +97,18 @@ def measure(planned: tuple[Planned, ...], config: Config, device: str) -> Outcom
     try:
         method = plugins.load("methods", planned[0].cell.method, config.root)
         one, settings = _small(planned, config, method, device)
-        seconds = _steps(one, method, device)
+        took = _try(one, method, device)
     except Unavailable as reason:
         return Outcome("unavailable", str(reason))
     except Exception as error:
         return Outcome("failed", f"{type(error).__name__}: {error}")
-    shown = getattr(one.settings, "batch_size", None) or len(one.splits[0].labelled.targets)
     size = planned[0].cell.training_size
     whole = min(getattr(settings, "batch_size", None) or size, size)
-    total = seconds * max(1.0, whole / shown) * _steps_of_all(planned, settings, one)
-    return Outcome("ok", "", total, _peak(), device, len(planned))
+    seconds = took.step * max(1.0, whole / took.shown) * _steps_of_all(planned, settings, one)
+    # Every cell is tested, after each epoch where its best accuracy is asked for.
+    tests = len(planned) * (settings.epochs + 1 if getattr(settings, "report_best", False) else 1)
+    seconds += took.prediction * tests * json.loads(planned[0].data.settings).get("test", 1)
+    return Outcome("ok", "", seconds, _peak(), device, len(planned))
 
 
 def _small(planned: tuple[Planned, ...], config: Config, method: ModuleType, device: str) -> tuple[Shard, Any]:
@@ -114,7 +118,9 @@ def _small(planned: tuple[Planned, ...], config: Config, method: ModuleType, dev
         Unavailable: its data, or the combination.
     """
     cell = planned[0].cell
-    sizes = {k: min(v, FEW) for k, v in json.loads(planned[0].data.settings).items() if k in ("training", "test")}
+    sizes = {
+        k: min(v, FEW[device]) for k, v in json.loads(planned[0].data.settings).items() if k in ("training", "test")
+    }
     data = {**json.loads(planned[0].data.settings), **sizes}
     job = preparation.data_job(cell.dataset, cell.data_kind, cell.data_source, json.dumps(data), config)
     if job.source:
@@ -132,39 +138,51 @@ def _small(planned: tuple[Planned, ...], config: Config, method: ModuleType, dev
     return shard, settings
 
 
-def _steps(one: Shard, method: ModuleType, device: str) -> float:
-    """Seconds of a step of one network; a prediction is made, too."""
+class _Took(NamedTuple):
+    """Seconds of a ``step`` of one network with so many examples ``shown``, and of a ``prediction`` of one example."""
+
+    step: float
+    shown: int
+    prediction: float
+
+
+def _try(one: Shard, method: ModuleType, device: str) -> _Took:
+    """A few steps, and predictions of a few examples."""
     choice = {name: torch.tensor(values[:1]) for name, values in one.settings.SEARCH.items()}
-    task = replace(one.task(choice), rounds=STEPS)
+    task = replace(one.task(choice), rounds=TRIES)
     batch = one.batch(lambda data: data.labelled).loaded()
     if one.settings.batch_size:
         batch = batch.minibatch(torch.arange(min(one.settings.batch_size, batch.size))[None])
     one.chip.count_activity = False
-    shown, streams, seconds = devices.moved(batch, device), devices.streams_for(one.streams, device), 0.0
+    shown, streams = devices.moved(batch, device), devices.streams_for(one.streams, device)
     with devices.context(device):
         state = method.init(task, shown, one.chip, streams)
-        for _ in range(STEPS):
+        for _ in range(TRIES):
             clock = time.perf_counter()
             state, _ = method.step(task, state, shown, one.chip, streams)
             if device != "cpu":
                 torch.cuda.synchronize()
-            seconds = time.perf_counter() - clock
-    state = devices.moved(state, "cpu")
-    asked = one.task(choice, one.training)
-    predict(method, asked, state, one.batch(lambda data: data.test).at(torch.arange(EXAMPLES)), one.devices("test"))
-    return seconds
+            step = time.perf_counter() - clock
+    state, asked = devices.moved(state, "cpu"), one.task(choice, one.training)
+    tested = one.batch(lambda data: data.test).at(torch.arange(EXAMPLES))
+    for _ in range(TRIES):
+        clock = time.perf_counter()
+        predict(method, asked, state, tested, one.devices("test"))
+        prediction = time.perf_counter() - clock
+    return _Took(step, batch.size, prediction / EXAMPLES)
 
 
 def _steps_of_all(planned: tuple[Planned, ...], settings: Any, one: Shard) -> int:
     """Steps of one network's size that a shard's trainings make, the search among them."""
     cell, candidates = planned[0].cell, len(search_space(replace(one, settings=settings)))
-    off_chip = cell.mode == "off-chip"
-    units = len({p.cell.repetition for p in planned}) if off_chip else len(planned)
-    trained = units * rounds(settings, cell.training_size)
+    units = {training.unit_of(p.cell) for p in planned}
+    drawn = [levels(unit.crossed, unit.repetition) for unit in units]
+    trainings = len({(d["split"], d["seed"]) for d in drawn}) if cell.mode == "off-chip" else len(units)
+    steps = trainings * rounds(settings, cell.training_size)
     if candidates == 1:
-        return trained
-    searched = 1 if getattr(settings, "tune_once", False) else units
-    return trained + candidates * searched * rounds(settings, round(0.8 * cell.training_size))
+        return steps
+    searched = 1 if getattr(settings, "tune_once", False) else trainings
+    return steps + candidates * searched * rounds(settings, round(0.8 * cell.training_size))
 
 
 def _forget_peak() -> None:

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from spikebench import devices
 from spikebench.chip.simulated import SimulatedChip
 from spikebench.paths import replacing
 
@@ -67,11 +68,11 @@ class Checkpoints:
 
     def save(self, path: Path, tensors: Mapping[str, torch.Tensor], notes: Mapping[str, str]) -> None:
         """Save this, and what has been waiting for it."""
+        self._clock = time.monotonic()
         for place, content, words in [*self._unsaved, (path, tensors, notes)]:
             with replacing(place) as temporary:
                 save_file(dict(content), temporary, dict(words))
         self._unsaved.clear()
-        self._clock = time.monotonic()
 
 
 class Stage:
@@ -96,12 +97,14 @@ class Stage:
             with safe_open(self._path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
                 notes = json.loads(file.metadata()["notes"])
+            if notes["device"] != (device := devices.name(template[0])):
+                raise ValueError(f"of a training on {notes['device']}, and this one is on {device}")
             states = [_state(template, tensors, f"state-{number}") for number in range(notes["states"])]
             traces = {name: list(tensors[f"trace-{name}"].unbind()) for name in notes["traces"]}
             meter = [tensors[f"meter-{number}"] for number in range(4)]
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or error
-            print(f"checkpoint {self._path.name} is not whole ({reason}): trained from the start", file=sys.stderr)
+            print(f"checkpoint {self._path.name} cannot be used ({reason}): trained from the start", file=sys.stderr)
             return None
         chip.restore(meter, notes["uses"])
         print(f"training {self._path.stem} goes on after round {notes['rounds']}", file=sys.stderr)
@@ -119,11 +122,15 @@ class Stage:
         # Copies: states share memory with each other and, until the next round, with what training goes on with.
         tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
         notes = {"rounds": progress.rounds, "states": len(states), "traces": list(progress.traces), "uses": uses}
+        notes["device"] = devices.name(progress.state[0])  # another would go on to other bits
         told = {"notes": json.dumps(notes)}
-        if self._checkpoints.due():
-            self._checkpoints.save(self._path, tensors, told)
-        else:
+        if not self._checkpoints.due():
             self._checkpoints.later(self._path, tensors, told)
+            return
+        try:
+            self._checkpoints.save(self._path, tensors, told)
+        except OSError as error:  # a full disk, or another try of the job that ended and tidied up
+            print(f"checkpoint {self._path.name} could not be saved ({error.strerror}); going on", file=sys.stderr)
 
 
 def _state(template: Any, tensors: Mapping[str, torch.Tensor], name: str) -> Any:

@@ -70,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("name", help="of the method, in small letters: the file is methods/<name>.py")
         if run is _forecast:
             command.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="at work on it (default: all)")
+        if run is _resources:
+            command.add_argument("--total", action="store_true", help="only of all jobs together")
         if run is _merge:
             said = "a folder results/<preset> of another checkout, or an archive of one"
             command.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help=said)
@@ -150,7 +152,7 @@ def _sheets(config: Config, options: argparse.Namespace) -> None:
 
 def _train(config: Config, options: argparse.Namespace) -> None:
     """Train one job's shards (what the Snakemake rule `train` calls)."""
-    from spikebench.supervisor import GaveUp, die_with_parent, run_job
+    from spikebench.supervisor import GaveUp, Tries, die_with_parent, run_job
 
     die_with_parent(options.parent)
     # A job's cells are all of one experiment, and planning the others takes seconds where there are many.
@@ -160,9 +162,8 @@ def _train(config: Config, options: argparse.Namespace) -> None:
         raise UserError(f"--job: found {options.job!r}, allowed: {', '.join(make_plan(config).jobs)}")
     if options.digest not in (None, job.digest):
         raise UserError(f"the plan of {job.name} changed while the workflow was running: start `snakemake` again")
-    patient = "SLURM_JOB_ID" in os.environ and options.attempt == 1
     try:
-        run_job(job, config, options.retry_token, options.log, patient)
+        run_job(job, config, options.retry_token, options.log, Tries.of(options.attempt))
     except GaveUp as reason:
         sys.exit(f"spikebench: {job.name}: {reason}")
 
@@ -288,7 +289,8 @@ def _resources(config: Config, options: argparse.Namespace) -> None:
     """Print what each job asks a cluster for."""
     from spikebench.resources import table
 
-    print(table(make_plan(config)))
+    said = table(make_plan(config))
+    print(said.splitlines()[-1] if options.total else said)
 
 
 def _forecast(config: Config, options: argparse.Namespace) -> None:

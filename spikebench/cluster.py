@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 from typing import Any
 
 from spikebench.errors import UserError
+
+#: Of a queue that forgets sooner the executor, which waits up to three minutes, would not learn what became of a job.
+SHORTEST = 240.0
 
 
 def settle(executor: Any) -> str:
@@ -29,21 +33,21 @@ def settle(executor: Any) -> str:
         executor.status_command = "sacct"
         return "sacct"
     age = _job_age()
-    if age < 3:
+    if age < SHORTEST:
         raise UserError(
-            f"Slurm keeps no accounts (sacct) and forgets ended jobs after {age} s (MinJobAge of slurm.conf): what "
-            "became of a job cannot be known; found less than 3 s, expected accounting or 120 s and more"
+            f"Slurm keeps no accounts (sacct) and forgets ended jobs after {age:g} s (MinJobAge of slurm.conf): what "
+            f"became of a job cannot be known; expected accounting or {SHORTEST:g} s and more"
         )
     executor.status_command = "squeue"
-    # The executor goes back to sacct where three of its waits are longer than Slurm's memory.
-    executor.init_seconds_before_status_checks = min(executor.init_seconds_before_status_checks, age // 3)
     return "squeue"
 
 
-def _job_age() -> int:
-    """Seconds that an ended job stays visible in the queue."""
+def _job_age() -> float:
+    """Seconds that an ended job stays visible in the queue; of a Slurm that tells nothing, none."""
     found = re.search(r"^MinJobAge\s*=\s*(\d+)", _answers("scontrol", "show", "config") or "", re.MULTILINE)
-    return int(found[1]) if found else 0
+    if found is None:
+        return 0.0
+    return float(found[1]) or math.inf  # 0: it never forgets
 
 
 def _answers(*command: str) -> str | None:

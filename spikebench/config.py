@@ -166,6 +166,10 @@ class Config:
         levels: dict[str, int] = _change(self.preset, experiment, sweep).get("crossed", sweep.get("crossed", {}))
         return levels
 
+    def cost(self, experiment: Mapping[str, Any], sweep: Mapping[str, Any]) -> float:
+        """Of a cell, in multiples of what the plug-ins say; of the whole preset's ``cost`` besides."""
+        return float(_change(self.preset, experiment, sweep).get("cost", sweep.get("cost", 1.0)))
+
     def sweep_settings(self, experiment: Mapping[str, Any], sweep: Mapping[str, Any]) -> dict[str, Any]:
         """What all arms of a sweep are given: the preset's values over the sweep's own."""
         return {**sweep.get("settings", {}), **_change(self.preset, experiment, sweep).get("settings", {})}

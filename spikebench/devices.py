@@ -40,16 +40,22 @@ def choose(asked: str) -> str:
     """``cuda`` or ``cpu``, for a training that may use a GPU (``resources.wants_gpu`` says which may).
 
     Args:
-        asked: ``auto`` takes a GPU where there is one, ``cuda`` insists on it, ``cpu`` never takes one.
+        asked: ``auto`` takes a GPU where there is one, ``cuda`` insists on it, ``cpu`` never takes one. A cluster's job
+            that was given a GPU insists on it, too: it would hold it for nothing.
 
     Raises:
         UserError: a GPU is insisted on and there is none.
     """
     if asked != "cpu" and torch.cuda.is_available():
         return "cuda"
-    if asked == "cuda":
-        raise UserError("device: cuda, but PyTorch finds no GPU here: install its CUDA build, or choose auto or cpu")
+    if asked == "cuda" or (asked == "auto" and os.environ.get("SLURM_JOB_GPUS")):
+        raise UserError("PyTorch finds no GPU here: install its CUDA build, or say `device: cpu` in config.yaml")
     return "cpu"
+
+
+def name(tensor: torch.Tensor) -> str:
+    """The kind of device that a tensor is on: on equal ones a training comes to the same bits."""
+    return torch.cuda.get_device_name(tensor.device) if tensor.device.type == "cuda" else tensor.device.type
 
 
 def prepare(device: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,7 +15,7 @@ from spikebench.forecast import START
 from spikebench.paths import Results
 from spikebench.sweep import Cell, Job, Plan, Planned
 
-#: A forecast may be so many times too short before a job is ended; it then tries again with more.
+#: A forecast may be so many times too short before a job is ended; it is then tried again with more.
 SLACK = 4.0
 #: Of the shortest job.
 MINUTES = 20
@@ -32,23 +32,30 @@ class Resources:
     minutes: int
     memory_mb: int
     gpus: int
+    most_minutes: int
 
     def after(self, attempt: int) -> Resources:
-        """Of try 1, 2, ...: what was ended for want of time or memory gets twice, then three times as much."""
-        return Resources(self.minutes * attempt, self.memory_mb * attempt, self.gpus)
+        """Of try 1, 2, ...: what was ended for want of time or memory gets twice, then three times as much.
+
+        But never more time than ``most_minutes``: trainings go on from their checkpoints.
+        """
+        minutes = min(self.minutes * attempt, self.most_minutes)
+        return Resources(minutes, self.memory_mb * attempt, self.gpus, self.most_minutes)
 
 
-def kind(cell: Cell) -> str:
-    """What cells that take about as long as each other share: all that decides how large a training is."""
+def kind(planned: Sequence[Planned]) -> str:
+    """What shards that take as long as each other share: all that decides how large their trainings are."""
+    cell = planned[0].cell
     parts = (cell.experiment, cell.method, cell.mode, cell.variant, cell.dataset, cell.data_settings)
-    return " ".join((*parts, cell.network, cell.settings, str(cell.training_size)))
+    sizes = (str(cell.training_size), cell.crossed, str(len(planned)))
+    return " ".join((*parts, cell.network, cell.settings, *sizes))
 
 
 def kinds(plan: Plan) -> dict[str, tuple[Planned, ...]]:
     """One shard of each kind."""
     found: dict[str, tuple[Planned, ...]] = {}
     for planned in plan.shards.values():
-        found.setdefault(kind(planned[0].cell), planned)
+        found.setdefault(kind(planned), planned)
     return found
 
 
@@ -85,36 +92,43 @@ def _read(path: str, modified: int) -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
-def seconds(planned: Iterable[tuple[Planned, ...]], by_plan: float, config: Config) -> float:
+def known(planned: Sequence[Planned], config: Config) -> Mapping[str, Any]:
+    """What a calibration says of a shard; empty where none that held counts: of other settings, or another device."""
+    found, device = calibration(config).get(kind(planned), {}), "cuda" if wants_gpu(planned[0].cell, config) else "cpu"
+    counts = found.get("status") == "ok" and found["device"] == device and found["digest"] == planned[0].digest
+    return found if counts else {}
+
+
+def seconds(job: Job, config: Config) -> float:
     """That a job's shards are expected to take, by the calibration where it knows all of them, else by the plan."""
-    measured = calibration(config)
-    found = [measured.get(kind(cells[0].cell), {}).get("shard_seconds", math.nan) for cells in planned]
-    return by_plan if any(map(math.isnan, found)) else sum(found)
+    measured = [known(cells, config) for cells in job.shards.values()]
+    return sum(found["shard_seconds"] for found in measured) if all(measured) else job.seconds
 
 
 def resources_of(job: Job, config: Config) -> Resources:
     """What the first try of a training job asks for."""
-    shards, measured = list(job.shards.values()), calibration(config)
-    needed = SLACK * (seconds(shards, job.seconds, config) + START)
-    peaks = [measured.get(kind(cells[0].cell), {}).get("peak_memory_mb", 0.0) for cells in shards]
-    unknown = MEMORY_MB if config.scale < 10 else LARGE_MB
-    memory = ROOM * max(peaks) if all(peaks) else unknown
-    gpus = int(any(wants_gpu(cells[0].cell, config) for cells in shards))
-    return Resources(max(MINUTES, math.ceil(needed / 60)), max(MEMORY_MB, math.ceil(memory)), gpus)
+    peaks = [known(cells, config).get("peak_memory_mb", 0.0) for cells in job.shards.values()]
+    # A calibration sees few examples and one network: it can show that more is needed, not that less is enough.
+    memory = max(MEMORY_MB if config.scale < 10 else LARGE_MB, ROOM * max(peaks))
+    gpus = int(any(wants_gpu(cells[0].cell, config) for cells in job.shards.values()))
+    most = round(60 * config.main["job_hours"])
+    minutes = max(MINUTES, math.ceil(SLACK * (seconds(job, config) + START) / 60))
+    return Resources(min(minutes, most), math.ceil(memory), gpus, most)
 
 
 def table(plan: Plan) -> str:
     """What the first try of each training job asks for, and what all of them together take."""
     wide = max((len(name) for name in plan.jobs), default=0)
     lines = [f"{'job':{wide}}  {'shards':>6} {'cells':>6} {'cpus':>4} {'gpus':>4} {'memory':>9} {'time':>10}"]
-    hours = [0.0, 0.0]
+    hours, measured = [0.0, 0.0], 0
     for job in plan.jobs.values():
         request, cells = resources_of(job, plan.config), sum(map(len, job.shards.values()))
-        hours[request.gpus] += seconds(job.shards.values(), job.seconds, plan.config) / 3600
+        hours[request.gpus] += seconds(job, plan.config) / 3600
+        measured += all(known(planned, plan.config) for planned in job.shards.values())
         lines.append(
             f"{job.name:{wide}}  {len(job.shards):>6} {cells:>6} {1:>4} {request.gpus:>4} {request.memory_mb:>6} MB"
             f" {request.minutes // 60:>5}:{request.minutes % 60:02d} h"
         )
-    basis = "by calibration" if calibration(plan.config) else "by the plan; `spikebench calibrate` measures them"
-    total = f"{len(plan.jobs)} jobs, about {hours[0]:,.0f} core hours and {hours[1]:,.0f} GPU hours, {basis}"
+    total = f"{len(plan.jobs)} jobs, about {hours[0]:,.0f} core hours and {hours[1]:,.0f} GPU hours: {measured} jobs as"
+    total += " calibrated on such a device, the others by the plan, a guess that `spikebench calibrate` betters"
     return "\n".join([*lines, f"preset {plan.config.name}: {total}"])

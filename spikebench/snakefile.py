@@ -48,6 +48,11 @@ def settle_or_exit(executor: Any) -> None:
         _exit(str(error))
 
 
+def announce_tries(retries: int) -> None:
+    """Let jobs know how often each is tried: only what goes wrong in the last try becomes rows (supervisor.Tries)."""
+    os.environ["SPIKEBENCH_TRIES"] = str(1 + retries)
+
+
 def _exit(sentence: str) -> NoReturn:
     print(f"spikebench: {sentence}", file=sys.stderr, flush=True)
     # Snakemake would wrap an exception in a traceback of its own.
@@ -68,6 +73,8 @@ def hold_the_project(root: Path) -> None:
         file.seek(0)
         owner = file.read().strip() or "unknown"
         _exit(f"another workflow (process {owner}) is at work in this folder: wait for it or end it")
+    except OSError as error:  # some file systems of clusters
+        print(f"spikebench: {path}: no locks here ({error.strerror}): start one workflow at a time", file=sys.stderr)
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
     file.flush()

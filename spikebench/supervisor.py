@@ -18,7 +18,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -29,6 +29,7 @@ from spikebench.progress import Progress
 from spikebench.resources import device
 from spikebench.seeds import digest
 from spikebench.sweep import Job, Planned
+from spikebench.unpacking import alone
 
 Rows = list[dict[str, Any]]
 
@@ -44,12 +45,37 @@ class _Failed(Exception):
     """The worker answered with an error, or died."""
 
 
-class _Killed(_Failed):
-    """Somebody killed it, most likely for the memory it took."""
+class _Machine(_Failed):
+    """It is the machine's failure, not the method's: the worker was killed, could not start, or lacked memory."""
 
 
 class GaveUp(Exception):
-    """A cluster killed the worker; another try of the job, with more memory, is better than rows that say so."""
+    """Another try of the job, elsewhere, with more memory or time, is better than rows that say what went wrong."""
+
+
+#: Signals that a machine sends, most often for memory or time: a bug of a method's ends with others.
+_SENT = {signal.SIGKILL, signal.SIGTERM, signal.SIGBUS, signal.SIGXCPU, signal.SIGILL}
+#: Seconds before a cluster ends the job in which rows can still be written.
+MARGIN = 30.0
+
+
+@dataclass(frozen=True)
+class Tries:
+    """How often a job is tried, where a cluster may end it.
+
+    Attributes:
+        last: whether this is the last try: what goes wrong now becomes rows.
+        until: when the cluster will end it, in seconds since the epoch.
+    """
+
+    last: bool = True
+    until: float = math.inf
+
+    @classmethod
+    def of(cls, attempt: int) -> Tries:
+        """Of try 1, 2, ... of as many as the workflow said (``snakefile.announce_tries``)."""
+        last = attempt >= int(os.environ.get("SPIKEBENCH_TRIES", "1"))
+        return cls(last, float(os.environ.get("SLURM_JOB_END_TIME", "inf")) - MARGIN if last else math.inf)
 
 
 class _Worker:
@@ -67,6 +93,7 @@ class _Worker:
 
         Raises:
             _TimedOut: it took longer; the worker has been killed.
+            _Machine: its machine was to blame.
             _Failed: the worker said so, or died.
         """
         process = self._process or self._start()
@@ -81,6 +108,9 @@ class _Worker:
             message = self._receive(process, deadline)
             if "share" in message:
                 report(message["share"])
+            elif message.get("machine"):
+                self.stop()  # a GPU's error would be met again by all that this process is asked
+                raise _Machine(message["error"])
             elif "error" in message:
                 raise _Failed(message["error"])
             else:
@@ -97,7 +127,7 @@ class _Worker:
             code = process.wait()
             self._process = None
             cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-            kind = _Killed if code == -signal.SIGKILL else _Failed
+            kind = _Machine if -code in _SENT else _Failed
             raise kind(f"the worker process died ({cause}); out of memory is a common cause")
         try:
             message: dict[str, Any] = json.loads(answer)
@@ -125,7 +155,9 @@ class _Worker:
         try:
             self._receive(process, time.monotonic() + START_SECONDS)
         except _TimedOut:
-            raise _Failed(f"the worker process was not ready after {START_SECONDS:.0f} s") from None
+            raise _Machine(f"the worker process was not ready after {START_SECONDS:.0f} s") from None
+        except _Failed as died:  # before any method ran
+            raise _Machine(str(died)) from None
         finally:
             self.starting += time.monotonic() - clock
         return process
@@ -154,21 +186,27 @@ def die_with_parent(parent: int | None = None) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run_job(job: Job, config: Config, retry: str = "none", log: Path | None = None, patient: bool = False) -> None:
+def run_job(job: Job, config: Config, retry: str = "none", log: Path | None = None, tries: Tries = Tries()) -> None:
     """Train what is stale or missing of a job's shards, then write its manifest.
 
-    Finished shards are skipped, so a job that was killed goes on where it was.
+    Finished shards are skipped, so a job that was killed goes on where it was. Of two processes with the same job, as
+    a cluster may have after its Snakemake was killed, one waits for the other.
 
     Args:
         job: from the plan.
         config: of the plan.
         retry: the token that made it run (``snakefile.retry_token``), recorded in the manifest.
         log: gets what the job and its worker say; None leaves it to standard error.
-        patient: whether there will be another try with more memory, so that a killed worker makes no row yet.
+        tries: which of how many this is.
 
     Raises:
-        GaveUp: it was killed, and there will.
+        GaveUp: there will be another try for what went wrong.
     """
+    with alone(Results(config.name, config.root).job(job.name)):
+        _run_job(job, config, retry, log, tries)
+
+
+def _run_job(job: Job, config: Config, retry: str, log: Path | None, tries: Tries) -> None:
     run = _Run(job.name)
     results = Results(config.name, config.root)
     retried = {status for status in config.main["retry"].split(",") if status}
@@ -192,7 +230,7 @@ def run_job(job: Job, config: Config, retry: str = "none", log: Path | None = No
             }
             progress.skip(len(fresh))
             missing = [p for p in planned if p.cell.id not in fresh]
-            made = list(_train(missing, config, worker, progress, patient)) if missing else []
+            made = list(_train(missing, config, worker, progress, tries)) if missing else []
             run.trained(made)
             # The axes that are not part of a cell's identity may have changed although its numbers are fresh.
             kept = [{**fresh[p.cell.id], "sweeps": p.sweeps, "paper": p.paper} for p in planned if p.cell.id in fresh]
@@ -261,8 +299,9 @@ def _checkpoints(folder: Path, group: Sequence[Planned]) -> Path:
 
 def _forget(folder: Path, planned: Sequence[Planned], rows: Rows) -> None:
     """Remove a shard's checkpoints, but those of cells that ran out of time: a longer limit lets them go on."""
-    late = {row["cell"] for row in rows if row["status"] == "timed-out"}
-    kept = {_checkpoints(folder, [p]) for p in planned if p.cell.id in late}
+    statuses = {row["cell"]: row["status"] for row in rows}
+    late = [p for p in planned if statuses[p.cell.id] == "timed-out"]
+    kept = {_checkpoints(folder, group) for group in (late, *([p] for p in late)) if group}
     for path in folder.glob("*"):
         if path not in kept:
             shutil.rmtree(path, ignore_errors=True)
@@ -271,7 +310,7 @@ def _forget(folder: Path, planned: Sequence[Planned], rows: Rows) -> None:
 
 
 def _train(
-    planned: Sequence[Planned], config: Config, worker: _Worker, progress: Progress, patient: bool
+    planned: Sequence[Planned], config: Config, worker: _Worker, progress: Progress, tries: Tries
 ) -> Iterator[dict[str, Any]]:
     """Rows of these cells of one shard: all at once, where that fails one by one, so that the guilty stand alone."""
     limits = {name: seconds * config.scale for name, seconds in config.main["limits"].items()}
@@ -290,19 +329,34 @@ def _train(
             "checkpoint_seconds": config.main["checkpoints"]["seconds"],
             "device": device(cell, config),
         }
+        left, learns = tries.until - time.time(), False
+
+        def report(share: float) -> None:
+            nonlocal learns
+            learns = True
+            progress.show(share * len(group))
+
         try:
-            return worker.ask(request, seconds, lambda share: progress.show(share * len(group)))
-        except _Killed as killed:
-            if patient:
-                raise GaveUp(f"{killed}: to be tried again with more") from None
+            if left <= 0:
+                raise _TimedOut
+            return worker.ask(request, min(seconds, left), report)
+        except _Machine as failure:
+            if tries.last:
+                raise
+            raise GaveUp(f"{failure}: to be tried again with more") from None
+        except _TimedOut:
+            if learns and left < seconds:
+                raise GaveUp("the job's time is over; the next call of snakemake goes on from its checkpoint") from None
             raise
 
-    def alone(p: Planned) -> dict[str, Any]:
+    def singly(p: Planned) -> dict[str, Any]:
         started, clock = time.time(), time.monotonic()
         try:
             return ask([p], limits["cell_seconds"])[0]
         except _TimedOut:
             error = f"killed after {limits['cell_seconds']:g} s (limits.cell_seconds of config/config.yaml)"
+            if tries.until < time.time():
+                error = "learnt nothing until the cluster ended the job (job_hours of config/config.yaml)"
             outcome = {"status": "timed-out", "error": error}
         except _Failed as failure:
             outcome = {"status": "failed", "error": str(failure)}
@@ -316,6 +370,6 @@ def _train(
         progress.say(f"shard {planned[0].shard} {kind}; its {len(planned)} cells run again singly")
         outcomes = None
     for number, p in enumerate(planned):
-        outcome = outcomes[number] if outcomes else alone(p)
+        outcome = outcomes[number] if outcomes else singly(p)
         progress.done(outcome["status"])
         yield row_file.complete(p, outcome, surroundings)

@@ -230,7 +230,7 @@ def make_plan(config: Config) -> Plan:
             for cell in _grid(experiment, sweep, config):
                 if sweep["name"] not in sweeps[cell]:
                     sweeps[cell].append(sweep["name"])
-                    costs[cell] = sweep.get("cost", 1.0)
+                    costs[cell] = config.cost(experiment, sweep)
     shards: dict[tuple[str, str, str], list[Planned]] = defaultdict(list)
     known: dict[tuple[str, ...], DataJob] = {}
     fingerprint = cache(lambda method: plugins.fingerprint("methods", method, config.root))

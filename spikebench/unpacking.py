@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -34,6 +35,8 @@ def alone(folder: Path, wait: Callable[[], None] = lambda: None) -> Iterator[Non
         except BlockingIOError:
             wait()
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:  # some file systems of clusters
+            print(f"{folder.parent}: no locks here ({error.strerror}); going on without", file=sys.stderr)
         yield
 
 

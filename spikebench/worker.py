@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from spikebench.errors import Diverged, Unavailable
+from spikebench.errors import Diverged, Unavailable, UserError
 from spikebench.sweep import Cell
 
 
@@ -81,7 +81,14 @@ def _answer(request: dict[str, Any], answers: Any) -> dict[str, Any]:
         return {"rows": [row]} if alone else {"error": f"Diverged: {error}"}
     except Exception as error:
         traceback.print_exc()
-        return {"error": f"{type(error).__name__}: {error}"}
+        return {"error": f"{type(error).__name__}: {error}", "machine": _of_the_machine(error)}
+
+
+def _of_the_machine(error: Exception) -> bool:
+    """Whether another machine, or more memory, might do what failed; else it is the method's own failure."""
+    import torch
+
+    return isinstance(error, (OSError, MemoryError, UserError, torch.OutOfMemoryError)) or "CUDA error" in str(error)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from project import BACKPROP, MH, OFF_CHIP, Project
 
 from spikebench import calibration, resources
 from spikebench.calibration import calibrate, measure
+from spikebench.errors import UserError
 from spikebench.sweep import Planned
 
 
@@ -25,7 +26,8 @@ class TestWhole:
 
     @pytest.fixture(autouse=True)
     def a_second_a_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(calibration, "_steps", lambda one, method, device: 1.0)
+        took = calibration._Took(step=1.0, shown=calibration.EXAMPLES, prediction=0.0)
+        monkeypatch.setattr(calibration, "_try", lambda one, method, device: took)
 
     def seconds(self, project: Project, cells: tuple[Planned, ...]) -> float:
         outcome = measure(cells, project.config(), "cpu")
@@ -66,12 +68,34 @@ def test_steps_are_timed_and_a_prediction_is_made(project: Project, planned: dic
         assert 50 < outcome.peak_memory_mb < 20_000
 
 
-def test_what_does_not_start_is_named(project: Project) -> None:
+def test_what_does_not_start_is_named_and_the_check_fails(project: Project) -> None:
     project.toy(step="raise ValueError('no such layer')")
-    project.experiment(arms=[{"method": "toy", "mode": "in-the-loop"}])
-    (cells,) = project.plan().shards.values()
+    project.experiment(arms=[{"method": "toy", "mode": "in-the-loop"}, MH])
+    (cells,) = (cells for cells in project.plan().shards.values() if cells[0].cell.method == "toy")
     outcome = measure(cells, project.config(), "cpu")
     assert (outcome.status, outcome.reason) == ("failed", "ValueError: no such layer")
+    with pytest.raises(
+        UserError, match=r"2 kinds of training: 1 failed, 1 ok; .* not start: ValueError: no such layer"
+    ):
+        calibrate(project.plan(), lambda sentence: None)
+
+
+def test_so_is_what_cannot_predict(project: Project) -> None:
+    project.toy()
+    project.edit("methods/toy.py", "def predict(task, state, inputs, index, chip):", BROKEN)
+    project.experiment(arms=[{"method": "toy", "mode": "in-the-loop"}])
+    (cells,) = project.plan().shards.values()
+    assert measure(cells, project.config(), "cpu").reason == "ValueError: no read-out"
+
+
+def test_predictions_count(
+    project: Project, planned: dict[str, tuple[Planned, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each cell is tested once; of breast cancer the plan does not say how many examples, so it is taken as one."""
+    took = calibration._Took(step=0.0, shown=20, prediction=2.0)
+    monkeypatch.setattr(calibration, "_try", lambda one, method, device: took)
+    cells = planned["backprop off-chip"]
+    assert measure(cells, project.config(), "cpu").shard_seconds == 2.0 * len(cells)
 
 
 def test_data_that_is_not_here_is_no_failure(project: Project, monkeypatch: pytest.MonkeyPatch, own_store: Any) -> None:
@@ -84,6 +108,11 @@ def test_data_that_is_not_here_is_no_failure(project: Project, monkeypatch: pyte
     outcome = measure(cells, project.config(), "cpu")
     assert outcome.status == "unavailable" and "downloads are switched off" in outcome.reason
     assert math.isnan(outcome.shard_seconds)
+
+
+BROKEN = """def predict(task, state, inputs, index, chip):
+    raise ValueError("no read-out")
+"""
 
 
 def yaml_of(project: Project) -> dict[str, Any]:

@@ -136,7 +136,7 @@ class TestUnusable:
         damage(tmp_path / "01.safetensors")
         chip.meter.presentations += 5
         assert Checkpoints(tmp_path, 0).stage().read(start(), chip) is None
-        assert "checkpoint 01.safetensors is not whole" in capsys.readouterr().err
+        assert "checkpoint 01.safetensors cannot be used" in capsys.readouterr().err
         assert float(chip.meter.presentations) == 5
 
     @pytest.mark.parametrize(
@@ -148,6 +148,15 @@ class TestUnusable:
         saved(tmp_path, chip, progress(4))
         assert Checkpoints(tmp_path, 0).stage().read(other, chip) is None
         assert "tensor 0 is torch.float32 [1, 3], not" in capsys.readouterr().err
+
+    def test_so_is_what_another_kind_of_device_has_learnt(
+        self, tmp_path: Path, chip: SimulatedChip, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """It would go on to other bits, and the row would be of neither."""
+        saved(tmp_path, chip, progress(4))
+        elsewhere = State(*(tensor.to("meta") for tensor in start()))
+        assert Checkpoints(tmp_path, 0).stage().read(elsewhere, chip) is None
+        assert "of a training on cpu, and this one is on meta" in capsys.readouterr().err
 
 
 def test_rows_are_those_of_a_training_that_saves_nothing(project: Project, tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
+import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from spikebench import cluster, config, resources, supervisor
 from spikebench import rows as row_file
 from spikebench.errors import UserError
 from spikebench.resources import Resources, resources_of
-from spikebench.supervisor import GaveUp, run_job
+from spikebench.supervisor import GaveUp, Tries, run_job
 from spikebench.sweep import Cell, make_plan
 
 
@@ -54,15 +57,17 @@ class TestStatus:
         executor = Executor("sacct")
         assert (cluster.settle(executor), executor) == ("squeue", Executor("squeue", 40))
 
-    def test_it_is_asked_often_enough_for_what_it_remembers(self, commands: Path) -> None:
-        """The executor takes ``sacct`` again where three of its waits are longer than that."""
-        pretend(commands, "scontrol", "MinJobAge = 60 sec")
-        executor = Executor()
-        assert (cluster.settle(executor), executor) == ("squeue", Executor("squeue", 20))
+    def test_a_queue_that_never_forgets_may_be_asked(self, commands: Path) -> None:
+        pretend(commands, "scontrol", "MinJobAge = 0 sec")
+        assert cluster.settle(Executor()) == "squeue"
 
-    def test_a_cluster_that_tells_nothing_is_refused(self, commands: Path) -> None:
-        pretend(commands, "scontrol", "MinJobAge = 2 sec")
-        with pytest.raises(UserError, match=r"forgets ended jobs after 2 s \(MinJobAge of slurm.conf\)"):
+    @pytest.mark.parametrize(("says", "seconds"), [("MinJobAge = 120 sec", 120), ("slurmctld is down", 0)])
+    def test_one_that_forgets_before_the_executor_asks_is_refused(
+        self, commands: Path, says: str, seconds: int
+    ) -> None:
+        """It waits up to three minutes between two questions."""
+        pretend(commands, "scontrol", says)
+        with pytest.raises(UserError, match=rf"forgets ended jobs after {seconds} s \(MinJobAge of slurm.conf\)"):
             cluster.settle(Executor())
 
     def test_other_executors_are_left_alone(self, commands: Path) -> None:
@@ -71,8 +76,9 @@ class TestStatus:
 
 class TestResources:
     def test_later_tries_ask_for_more_memory_and_time(self) -> None:
-        first = Resources(20, 3000, 1)
-        assert [first.after(n) for n in (1, 2, 3)] == [first, Resources(40, 6000, 1), Resources(60, 9000, 1)]
+        first = Resources(20, 3000, 1, most_minutes=50)
+        asked = [(first.after(n).minutes, first.after(n).memory_mb, first.after(n).gpus) for n in (1, 2, 3)]
+        assert asked == [(20, 3000, 1), (40, 6000, 1), (50, 9000, 1)]
 
     def test_a_long_forecast_asks_for_time_with_room(self, project: Project) -> None:
         project.change("config/presets/tiny.yaml", cost=1000.0)
@@ -81,18 +87,51 @@ class TestResources:
         assert asked.minutes == pytest.approx(resources.SLACK * (job.seconds + 3) / 60, abs=1)
         assert (asked.memory_mb, asked.gpus) == (resources.LARGE_MB, 0)
 
+    def calibrated(self, project: Project, **changes: object) -> dict[str, Resources]:
+        """What jobs ask for when each kind was measured so."""
+        plan, path = project.plan(), project.results.calibration
+        one = {"status": "ok", "device": "cpu", "shard_seconds": 7200.0, "peak_memory_mb": 10_000.0}
+        kinds = {kind: {**one, "digest": of[0].digest, **changes} for kind, of in resources.kinds(plan).items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"kinds": kinds}))
+        resources._read.cache_clear()
+        return {name: resources_of(job, plan.config) for name, job in plan.jobs.items()}
+
     def test_what_was_measured_counts_more_than_the_plan(self, project: Project) -> None:
         plan = project.plan()
-        kinds = {kind: {"shard_seconds": 7200.0, "peak_memory_mb": 10_000.0} for kind in resources.kinds(plan)}
-        path = project.results.calibration
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"kinds": kinds}))
-        asked = {name: resources_of(job, plan.config) for name, job in plan.jobs.items()}
-        hours = {name: 2 * len(plan.jobs[name].shards) for name in asked}
-        for name, found in asked.items():
+        hours = {name: 2 * len(job.shards) for name, job in plan.jobs.items()}
+        for name, found in self.calibrated(project).items():
             assert found.minutes == pytest.approx(resources.SLACK * 60 * hours[name], abs=1)
             assert found.memory_mb == 15_000
-        assert f"about {sum(hours.values())} core hours" in resources.table(plan)
+        table = resources.table(plan)
+        assert f"about {sum(hours.values())} core hours" in table
+        assert f"{len(hours)} jobs as calibrated" in table
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"status": "unavailable", "shard_seconds": math.nan, "peak_memory_mb": math.nan},
+            {"digest": "of other settings"},
+            {"device": "cuda"},
+        ],
+        ids=["not measured", "other settings", "other device"],
+    )
+    def test_what_was_measured_of_something_else_does_not_count(
+        self, project: Project, changes: dict[str, object]
+    ) -> None:
+        plan = project.plan()
+        before = {name: resources_of(job, plan.config) for name, job in plan.jobs.items()}
+        assert self.calibrated(project, **changes) == before
+        assert "0 jobs as calibrated" in resources.table(plan)
+
+    def test_a_few_examples_do_not_show_that_less_memory_is_enough(self, project: Project) -> None:
+        assert {asked.memory_mb for asked in self.calibrated(project, peak_memory_mb=100.0).values()} == {
+            resources.MEMORY_MB
+        }
+
+    def test_no_job_asks_for_more_time_than_clusters_give(self, project: Project) -> None:
+        project.change("config/config.yaml", job_hours=2)
+        assert {asked.minutes for asked in self.calibrated(project, shard_seconds=1e6).values()} == {120}
 
     def test_gpus_are_for_what_can_use_them(self) -> None:
         plan = make_plan(config.load(CHECKOUT, {"preset": "paper", "experiments": ["psg_pda", "spide"]}))
@@ -186,7 +225,7 @@ class TestKilled:
     def test_the_first_try_makes_no_row(self, killed: Project) -> None:
         (job,) = killed.plan().jobs.values()
         with pytest.raises(GaveUp, match="SIGKILL"):
-            run_job(job, killed.config(), log=killed.root / "log", patient=True)
+            run_job(job, killed.config(), log=killed.root / "log", tries=Tries(last=False))
         assert not killed.results.job(job.name).exists()
         assert not list(killed.results.folder.rglob("*.parquet"))
 
@@ -196,21 +235,76 @@ class TestKilled:
         rows = [row for file in killed.results.folder.rglob("*.parquet") for row in row_file.read(file)]
         assert {row["status"] for row in rows} == {"failed"} and "SIGKILL" in rows[0]["error"]
 
-    def test_the_command_is_patient_on_a_cluster_only_and_once(self, killed: Project) -> None:
+    def test_only_the_last_of_the_tries_that_the_workflow_announces_makes_rows(self, killed: Project) -> None:
         (job,) = killed.plan().jobs.values()
         train = ("spikebench", "train", "--job", job.name, "--parent", str(os.getpid()))
-        first = killed.run(*train, SLURM_JOB_ID="1")
-        assert (first.status, first.sentences[-1].startswith(f"spikebench: {job.name}: the worker process died")) == (
-            1,
-            True,
-        )
-        assert killed.run(*train, "--attempt", "2", SLURM_JOB_ID="1").status == 0
+        second = killed.run(*train, "--attempt", "2", SPIKEBENCH_TRIES="3")
+        assert second.status == 1
+        assert second.sentences[-1].startswith(f"spikebench: {job.name}: the worker process died")
+        assert killed.run(*train, "--attempt", "3", SPIKEBENCH_TRIES="3").status == 0
+
+    @pytest.mark.parametrize(
+        "step",
+        ["raise OSError('quota exceeded')", "raise MemoryError", "raise torch.OutOfMemoryError('CUDA out of memory')"],
+    )
+    def test_so_is_what_the_machine_lacks(self, project: Project, step: str) -> None:
+        project.toy(step=step)
+        project.experiment(arms=[{"method": "toy", "mode": "in-the-loop"}])
+        (job,) = project.plan().jobs.values()
+        with pytest.raises(GaveUp, match="to be tried again with more"):
+            run_job(job, project.config(), log=project.root / "log", tries=Tries(last=False))
+        run_job(job, project.config(), log=project.root / "log")
+        assert set(project.shard_rows()["status"]) == {"failed"}
+
+
+class TestTime:
+    """The cluster ends the job in a moment, and it is the last try."""
+
+    def test_what_learns_nothing_becomes_rows(self, project: Project) -> None:
+        project.toy(step="time.sleep(600)")
+        project.experiment(arms=[{"method": "toy", "mode": "in-the-loop"}])
+        (job,) = project.plan().jobs.values()
+        run_job(job, project.config(), log=project.root / "log", tries=Tries(until=time.time() + 10))
+        rows = project.shard_rows()
+        assert set(rows["status"]) == {"timed-out"} and len(rows) == len(project.plan().planned)
+        assert rows["error"].str.contains("learnt nothing until the cluster ended the job").all()
+
+    def test_what_learns_goes_on_in_the_next_call(self, project: Project) -> None:
+        project.toy(step="time.sleep(1)")
+        project.experiment(arms=[{"method": "toy", "mode": "in-the-loop", "settings": {"rounds": 600}}])
+        (job,) = project.plan().jobs.values()
+        with pytest.raises(GaveUp, match="goes on from its checkpoint"):
+            run_job(job, project.config(), log=project.root / "log", tries=Tries(until=time.time() + 12))
+        assert not project.results.job(job.name).exists()
+
+    def test_there_is_a_margin_and_it_counts_in_the_last_try_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert Tries.of(1) == Tries(True, math.inf)
+        monkeypatch.setenv("SPIKEBENCH_TRIES", "3")
+        monkeypatch.setenv("SLURM_JOB_END_TIME", "1000")
+        assert [Tries.of(n) for n in (2, 3)] == [Tries(False, math.inf), Tries(True, 1000 - supervisor.MARGIN)]
+
+
+def test_two_processes_with_one_job_take_turns(project: Project) -> None:
+    """The second finds the first one's rows."""
+    rounds = project.root / "rounds"
+    project.toy(step=f"Path({str(rounds)!r}).open('a').write('x'); time.sleep(0.2)")
+    project.experiment(arms=[{"method": "toy", "mode": "in-the-loop", "settings": {"rounds": 5}}])
+    (job,) = project.plan().jobs.values()
+    runs = [
+        threading.Thread(target=run_job, args=(job, project.config()), kwargs={"log": project.root / f"log-{n}"})
+        for n in range(2)
+    ]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert len(rounds.read_text()) == 5 * len(job.shards)
 
 
 def test_a_failure_of_the_method_is_a_row_at_once(project: Project) -> None:
     project.toy(step="raise ValueError('no')")
     project.experiment(arms=[{"method": "toy", "mode": "in-the-loop"}, MH])
     for job in project.plan().jobs.values():
-        run_job(job, project.config(), log=project.root / "log", patient=True)
+        run_job(job, project.config(), log=project.root / "log", tries=Tries(last=False))
     statuses = project.shard_rows().groupby("method")["status"].unique().map(list).to_dict()
     assert statuses == {"metropolis_hastings": ["ok"], "toy": ["failed"]}

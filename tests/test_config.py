@@ -205,7 +205,7 @@ MISTAKES: dict[str, tuple[Callable[[Project], None], list[str]]] = {
             PRESET_FILE,
             "sweeps.chip_in_the_loop.severity",
             "'arms'",
-            "allowed: axes, crossed, repetitions, settings, settings_of",
+            "allowed: axes, cost, crossed, repetitions, settings, settings_of",
         ],
     ),
     "axis of a preset's sweep": (

@@ -64,8 +64,18 @@ def test_a_gpu_is_taken_where_there_is_one(
 
 def test_a_gpu_that_is_insisted_on_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu(monkeypatch, False)
-    with pytest.raises(UserError, match=r"device: cuda, but PyTorch finds no GPU here: .* choose auto or cpu"):
+    with pytest.raises(UserError, match=r"PyTorch finds no GPU here: install its CUDA build, or say `device: cpu`"):
         devices.choose("cuda")
+
+
+def test_a_job_that_was_given_one_does_not_hold_it_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_GPUS", "0")
+    gpu(monkeypatch, False)
+    with pytest.raises(UserError, match="PyTorch finds no GPU here"):
+        devices.choose("auto")
+    assert devices.choose("cpu") == "cpu"
+    gpu(monkeypatch, True)
+    assert devices.choose("auto") == "cuda"
 
 
 def test_of_the_suites_methods_one_says_that_it_can() -> None:
@@ -247,6 +257,15 @@ def test_a_training_in_plain_torch_learns_the_same(monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(plain.state.running, kernels.state.running, atol=1e-4, rtol=1e-3)
     for key, values in kernels.traces.items():
         torch.testing.assert_close(plain.traces[key], values, atol=1e-3, rtol=1e-3, equal_nan=True)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@busy
+def test_a_gpu_learns_the_same_and_twice_to_the_same_bits(name: str) -> None:
+    task = prepared(name)
+    here, there, again = (fitted(task, device) for device in ("cpu", "cuda", "cuda"))
+    assert course.names([there.state, again.state]) == []
+    torch.testing.assert_close(there.state.vector, here.state.vector, atol=1e-3, rtol=1e-2)
 
 
 def test_what_plain_torch_has_learnt_answers_as_well(monkeypatch: pytest.MonkeyPatch) -> None:

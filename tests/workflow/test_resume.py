@@ -66,7 +66,7 @@ def test_a_damaged_checkpoint_is_named_and_left_alone(recordings: Project, tmp_p
     (saved,) = checkpoints(recordings, "01")
     saved.write_bytes(saved.read_bytes()[:-100])
     train(recordings)
-    assert "checkpoint 01.safetensors is not whole" in recordings.explain()
+    assert "checkpoint 01.safetensors cannot be used" in recordings.explain()
     assert recordings.table()["status"].eq("ok").all()
 
 
