@@ -29,7 +29,7 @@ from spikebench.progress import Progress
 from spikebench.resources import device
 from spikebench.seeds import digest
 from spikebench.sweep import Job, Planned
-from spikebench.unpacking import alone
+from spikebench.unpacking import lock
 
 Rows = list[dict[str, Any]]
 
@@ -202,17 +202,19 @@ def run_job(job: Job, config: Config, retry: str = "none", log: Path | None = No
     Raises:
         GaveUp: there will be another try for what went wrong.
     """
-    with alone(Results(config.name, config.root).job(job.name)):
-        _run_job(job, config, retry, log, tries)
+    if log is None:
+        _run_job(job, config, retry, sys.stderr, tries)
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", buffering=1) as stream:
+        lock(stream, lambda: print(f"[{job.name}] another process is at it: waiting", file=stream))
+        _run_job(job, config, retry, stream, tries)
 
 
-def _run_job(job: Job, config: Config, retry: str, log: Path | None, tries: Tries) -> None:
+def _run_job(job: Job, config: Config, retry: str, stream: TextIO, tries: Tries) -> None:
     run = _Run(job.name)
     results = Results(config.name, config.root)
     retried = {status for status in config.main["retry"].split(",") if status}
-    if log is not None:
-        log.parent.mkdir(parents=True, exist_ok=True)
-    stream = log.open("a", buffering=1) if log is not None else sys.stderr
     worker = _Worker(stream)
     progress = Progress(job.name, sum(map(len, job.shards.values())), stream)
     hashes: dict[str, str] = {}

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 from spikebench.errors import UserError
 
@@ -30,14 +31,19 @@ def alone(folder: Path, wait: Callable[[], None] = lambda: None) -> Iterator[Non
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            wait()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:  # some file systems of clusters
-            print(f"{folder.parent}: no locks here ({error.strerror}); going on without", file=sys.stderr)
+        lock(file, wait)
         yield
+
+
+def lock(file: IO[Any], wait: Callable[[], object]) -> None:
+    """Hold the kernel's lock on an open file until it is closed; on a file system without locks, say so and go on."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        wait()
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        print(f"{file.name}: no locks here ({error.strerror}); going on without", file=sys.stderr)
 
 
 def unpack(archive: Path, folder: Path, wanted: Callable[[str], bool], limit_bytes: int) -> None:

@@ -20,6 +20,8 @@ from pathlib import Path
 import pytest
 
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
+#: Where commands are looked for; daemons lie where not every PATH leads.
+PATH = os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
 
 CONFIGURATION = """
@@ -72,7 +74,7 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """What a user's shell has."""
-        return {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": f"{self.folder}{os.pathsep}{os.environ['PATH']}"}
+        return {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": f"{self.folder}{os.pathsep}{PATH}"}
 
     def ask(self, *command: str) -> str:
         """What one of Slurm's commands says."""
@@ -93,12 +95,12 @@ def _why_not() -> str:
     """A reason for which no Slurm can run here, or nothing."""
     if os.getuid() != 0:
         return "Slurm's own node of these tests needs root"
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    missing = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
     if missing and shutil.which("apt-get"):
         quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         for command in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
             subprocess.run(["apt-get", "-qq", *command], env=quiet, capture_output=True, check=False, timeout=600)
-        missing = [name for name in PROGRAMS if shutil.which(name) is None]
+        missing = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
     return f"Slurm is not installed, and could not be: {', '.join(missing)}" if missing else ""
 
 
@@ -162,7 +164,7 @@ def _write(cluster: Cluster) -> None:
     )
     # Inside of a job, Snakemake's plug-in calls srun without SLURM_CONF; a real cluster's lies where srun looks.
     srun = folder / "srun"
-    srun.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
+    srun.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which("srun", path=PATH)} "$@"\n')
     srun.chmod(0o755)
 
 

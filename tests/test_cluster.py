@@ -291,14 +291,15 @@ def test_two_processes_with_one_job_take_turns(project: Project) -> None:
     project.experiment(arms=[{"method": "toy", "mode": "in-the-loop", "settings": {"rounds": 5}}])
     (job,) = project.plan().jobs.values()
     runs = [
-        threading.Thread(target=run_job, args=(job, project.config()), kwargs={"log": project.root / f"log-{n}"})
-        for n in range(2)
+        threading.Thread(target=run_job, args=(job, project.config()), kwargs={"log": project.root / "log"})
+        for _ in range(2)
     ]
     for run in runs:
         run.start()
     for run in runs:
         run.join()
     assert len(rounds.read_text()) == 5 * len(job.shards)
+    assert "another process is at it: waiting" in (project.root / "log").read_text()
 
 
 def test_a_failure_of_the_method_is_a_row_at_once(project: Project) -> None:

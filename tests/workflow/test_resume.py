@@ -81,7 +81,7 @@ def test_what_ran_out_of_time_goes_on_with_a_longer_limit(project: Project) -> N
     assert project.snakemake(TABLE).status == 0
     assert set(project.table()["status"]) == {"timed-out"}
     kept = checkpoints(project, "01")
-    assert len(kept) == 2, "one a cell; those of the shard are gone"
+    assert len(kept) == 3, "of the shard, and one a cell"
     project.change("config/config.yaml", limits={"cell_seconds": 60, "shard_seconds": 1})
     assert project.snakemake("--config", "retry=timed-out", "--", TABLE).status == 0
     assert set(project.table()["status"]) == {"ok"}
