@@ -164,12 +164,13 @@ def _try(one: Shard, method: ModuleType, device: str) -> _Took:
                 torch.cuda.synchronize()
             step = time.perf_counter() - clock
     state, asked = devices.moved(state, "cpu"), one.task(choice, one.training)
-    tested = one.batch(lambda data: data.test).at(torch.arange(EXAMPLES))
+    tests = one.batch(lambda data: data.test)
+    tested = tests.at(torch.arange(min(EXAMPLES, tests.size)))
     for _ in range(TRIES):
         clock = time.perf_counter()
         predict(method, asked, state, tested, one.devices("test"))
         prediction = time.perf_counter() - clock
-    return _Took(step, batch.size, prediction / EXAMPLES)
+    return _Took(step, batch.size, prediction / tested.size)
 
 
 def _steps_of_all(planned: tuple[Planned, ...], settings: Any, one: Shard) -> int:

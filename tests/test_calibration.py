@@ -68,6 +68,16 @@ def test_steps_are_timed_and_a_prediction_is_made(project: Project, planned: dic
         assert 50 < outcome.peak_memory_mb < 20_000
 
 
+def test_a_test_of_one_example_is_enough(project: Project) -> None:
+    """As where what is learnt is one recording, by heart."""
+    axes = {"dataset": ["gaussian_pictures"], "network": [{"hidden": [4]}], "fault": ["threshold"], "severity": [0.0]}
+    axes |= {"data_settings": [{"side": 6, "steps": 2, "training": 20, "test": 1}], "training_size": [20]}
+    project.experiment(arms=[OFF_CHIP], axes=axes)
+    (cells,) = project.plan().shards.values()
+    outcome = measure(cells, project.config(), "cpu")
+    assert outcome.status == "ok", outcome.reason
+
+
 def test_what_does_not_start_is_named_and_the_check_fails(project: Project) -> None:
     project.toy(step="raise ValueError('no such layer')")
     project.experiment(arms=[{"method": "toy", "mode": "in-the-loop"}, MH])
