@@ -243,6 +243,14 @@ class TestKilled:
         assert second.sentences[-1].startswith(f"spikebench: {job.name}: the worker process died")
         assert killed.run(*train, "--attempt", "3", SPIKEBENCH_TRIES="3").status == 0
 
+    @pytest.mark.xdist_group("workflow")
+    def test_it_announces_them(self, project: Project) -> None:
+        project.toy(step="Path('met').open('a').write('x')\nif Path('met').stat().st_size < 2: os.kill(os.getpid(), 9)")
+        project.experiment(arms=[{"method": "toy", "mode": "in-the-loop"}])
+        done = project.snakemake("--retries", "1", "results/tiny/rows.parquet")
+        assert done.status == 0, done.said
+        assert set(project.table()["status"]) == {"ok"}
+
     @pytest.mark.parametrize(
         "step",
         ["raise OSError('quota exceeded')", "raise MemoryError", "raise torch.OutOfMemoryError('CUDA out of memory')"],

@@ -232,6 +232,8 @@ def test_off_chip_the_forecast_counts_trainings_and_a_tenth_of_the_devices(proje
             axes = {**AXES, "fault": ["threshold", "paper-full"]}
             project.experiment(axes=axes, arms=arms, sweeps=[{"name": "all", "cost": cost}])
             assert sum(job.seconds for job in project.plan().jobs.values()) == pytest.approx(cost * seconds)
+    project.change("config/presets/tiny.yaml", sweeps={"chip_in_the_loop": {"all": {"cost": 5.0}}})
+    assert sum(job.seconds for job in project.plan().jobs.values()) == pytest.approx(5 * seconds)
 
 
 def test_the_forecast_counts_how_heavy_the_data_is(project: Project) -> None:
