@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--digest", help="what the job was when it was planned; it must still be that")
             command.add_argument("--retry-token", default="none", help="recorded in the job's manifest")
             command.add_argument("--attempt", type=int, default=1, help="which try this is, on a cluster")
+            command.add_argument("--minutes", type=float, default=math.inf, help="that the cluster gives this try")
         if run in (_train, _fetch, _prepare):
             command.add_argument("--log", type=Path, help="a file for what the job says beside the terminal")
             command.add_argument("--parent", type=int, help="the process to end with (default: the one that called)")
@@ -163,7 +165,7 @@ def _train(config: Config, options: argparse.Namespace) -> None:
     if options.digest not in (None, job.digest):
         raise UserError(f"the plan of {job.name} changed while the workflow was running: start `snakemake` again")
     try:
-        run_job(job, config, options.retry_token, options.log, Tries.of(options.attempt))
+        run_job(job, config, options.retry_token, options.log, Tries.of(options.attempt, options.minutes))
     except GaveUp as reason:
         sys.exit(f"spikebench: {job.name}: {reason}")
 

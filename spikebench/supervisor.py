@@ -72,10 +72,16 @@ class Tries:
     until: float = math.inf
 
     @classmethod
-    def of(cls, attempt: int) -> Tries:
-        """Of try 1, 2, ... of as many as the workflow said (``snakefile.announce_tries``)."""
+    def of(cls, attempt: int, minutes: float = math.inf) -> Tries:
+        """Of try 1, 2, ... of as many as the workflow said (``snakefile.announce_tries``).
+
+        Args:
+            attempt: its number.
+            minutes: that the job asked for; only a cluster makes it keep to them.
+        """
         last = attempt >= int(os.environ.get("SPIKEBENCH_TRIES", "1"))
-        return cls(last, float(os.environ.get("SLURM_JOB_END_TIME", "inf")) - MARGIN if last else math.inf)
+        ends = last and "SLURM_JOB_ID" in os.environ
+        return cls(last, time.time() + 60 * minutes - MARGIN if ends else math.inf)
 
 
 class _Worker:

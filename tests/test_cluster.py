@@ -287,9 +287,12 @@ class TestTime:
 
     def test_there_is_a_margin_and_it_counts_in_the_last_try_only(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert Tries.of(1) == Tries(True, math.inf)
+        monkeypatch.setattr(supervisor.time, "time", lambda: 1000.0)
         monkeypatch.setenv("SPIKEBENCH_TRIES", "3")
-        monkeypatch.setenv("SLURM_JOB_END_TIME", "1000")
-        assert [Tries.of(n) for n in (2, 3)] == [Tries(False, math.inf), Tries(True, 1000 - supervisor.MARGIN)]
+        assert Tries.of(3, 20) == Tries(True, math.inf), "at home nobody ends it"
+        monkeypatch.setenv("SLURM_JOB_ID", "1")
+        expected = [Tries(False, math.inf), Tries(True, 1000 + 20 * 60 - supervisor.MARGIN)]
+        assert [Tries.of(n, 20) for n in (2, 3)] == expected
 
 
 def test_two_processes_with_one_job_take_turns(project: Project) -> None:

@@ -114,9 +114,9 @@ class TestDrills:
         return done if done.status == 0 else through_slurm(toys, cluster)
 
     def test_a_job_that_is_cancelled_is_sent_again(self, toys: Project, cluster: Cluster, sent: Sent) -> None:
-        toys.toy(step="Path('at-work').touch(); time.sleep(0.5)")
+        toys.toy(step="time.sleep(0.5)")
         run = start(toys, cluster)
-        wait_until((toys.root / "at-work").exists, seconds=120)
+        wait_until(lambda: any(toys.results.folder.glob("checkpoints/**/*.safetensors")), seconds=120)
         toy = [job for job in sent("running") if "toy" in job["comment"]]
         cluster.ask("scancel", toy[0]["id"])
         assert_complete(toys, run.wait(400))

@@ -22,4 +22,5 @@ rule train:
     shell:
         # exec: the supervisor must be Snakemake's own child, to see when it dies; $PPID is Snakemake.
         "exec spikebench train --job {wildcards.job} --digest {params.digest}"
-        " --retry-token {params.retry:q} --attempt {resources.attempt} --log {log} --parent $PPID"
+        " --retry-token {params.retry:q} --attempt {resources.attempt} --minutes {resources.runtime}"
+        " --log {log} --parent $PPID"
