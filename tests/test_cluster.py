@@ -268,7 +268,9 @@ class TestKilled:
 class TestTime:
     """The cluster ends the job in a moment, and it is the last try."""
 
-    def test_what_learns_nothing_becomes_rows(self, project: Project) -> None:
+    def test_what_learns_nothing_becomes_rows(self, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+        starts, start = [], supervisor._Worker._start
+        monkeypatch.setattr(supervisor._Worker, "_start", lambda worker: starts.append(0) or start(worker))
         project.toy(step="time.sleep(600)")
         project.experiment(arms=[{"method": "toy", "mode": "in-the-loop"}])
         (job,) = project.plan().jobs.values()
@@ -276,6 +278,7 @@ class TestTime:
         rows = project.shard_rows()
         assert set(rows["status"]) == {"timed-out"} and len(rows) == len(project.plan().planned)
         assert rows["error"].str.contains("learnt nothing until the cluster ended the job").all()
+        assert len(starts) == 1, "no worker is started for cells whose time is over already"
 
     def test_what_learns_goes_on_in_the_next_call(self, project: Project) -> None:
         project.toy(step="time.sleep(1)")
