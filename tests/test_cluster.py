@@ -245,7 +245,7 @@ class TestKilled:
 
     @pytest.mark.xdist_group("workflow")
     def test_it_announces_them(self, project: Project) -> None:
-        project.toy(step="Path('met').open('a').write('x')\nif Path('met').stat().st_size < 2: os.kill(os.getpid(), 9)")
+        project.toy(step="Path('met').open('a').write('x')\nif Path('met').stat().st_size < 3: os.kill(os.getpid(), 9)")
         project.experiment(arms=[{"method": "toy", "mode": "in-the-loop"}])
         done = project.snakemake("--retries", "1", "results/tiny/rows.parquet")
         assert done.status == 0, done.said
