@@ -22,7 +22,7 @@ full: $(VENV)/.installed ## the published replication, an evening
 	snakemake --quiet rules --config preset=full
 	@spikebench where --preset full
 
-paper: $(VENV)/.installed ## the papers' own sizes on a Slurm cluster with GPUs (docs/cluster.md; ARGS="--default-resources slurm_account=...")
+paper: $(VENV)/.installed ## the papers' own sizes on a Slurm cluster with GPUs (docs/cluster.md; ARGS for what is yours)
 	snakemake --workflow-profile profiles/slurm --config preset=paper $(ARGS)
 
 cluster-check: $(VENV)/.installed ## what would be asked of a cluster; nothing is sent (PRESET=full for another preset than paper)
